@@ -15,7 +15,7 @@ use std::rc::Rc;
 use crate::net::{AddressSet, Entry, Family, Limits, Protocol};
 use crate::ruleset::{Elements, Interface, Origin, Ruleset};
 
-use super::eval::{Packet, Partition, Pool, Step, Steps, Symbolic};
+use super::eval::{Last, Packet, Partition, Pool, Step, Symbolic};
 use super::judgement::{
     Judgement, Reason, Verdict, judgement, limits_of, line_of, reason_of, stays,
 };
@@ -24,23 +24,54 @@ use super::surroundings::Surroundings;
 
 /// Sources with one judgement by one line of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
+pub struct Access<S = Vec<Step>> {
     /// The addresses, never none.
     pub sources: Rc<AddressSet>,
     /// What becomes of the packet.
     pub judgement: Judgement,
-    /// The line of the policy that decides; `None` where a rule of dfw's own decides, or none at all.
-    pub line: Option<Origin>,
     /// The rules that led there, for one of the sets of addresses; none where no rule decides. Of a port in general
-    /// only the last.
-    pub steps: Vec<Step>,
+    /// the last one.
+    pub steps: S,
 }
 
-impl Access {
+/// The rules that led to a decision, or the last of them.
+pub trait Decisive {
+    /// Returns the comment of the rule that decides, if there is one; `None` where no rule decides.
+    fn comment(&self) -> Option<Option<&str>>;
+}
+
+impl Decisive for Vec<Step> {
+    fn comment(&self) -> Option<Option<&str>> {
+        self.last().map(|step| step.comment.as_deref())
+    }
+}
+
+impl Decisive for Option<Last<'_>> {
+    fn comment(&self) -> Option<Option<&str>> {
+        self.map(|last| last.comment)
+    }
+}
+
+impl<S: Decisive> Access<S> {
     /// Returns the verdict that is shown.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.judgement.verdict()
+    }
+
+    /// Returns whether the same decides the same, whatever the addresses.
+    #[must_use]
+    pub fn is_alike(&self, other: &Self) -> bool {
+        // A line is what a comment says.
+        self.judgement == other.judgement && self.steps.comment() == other.steps.comment()
+    }
+}
+
+impl Access {
+    /// Returns the line of the policy that decides; `None` where a rule of dfw's own decides, or none at all.
+    #[must_use]
+    pub fn line(&self) -> Option<Origin> {
+        line_of(&self.steps)
     }
 
     /// Returns what decides, for people: `FILE:LINE`, the comment of a rule of dfw's own, or that no rule does.
@@ -58,21 +89,13 @@ impl Access {
             Limits::default()
         }
     }
-
-    /// Returns whether the same decides the same, whatever the addresses.
-    #[must_use]
-    pub fn is_alike(&self, other: &Self) -> bool {
-        let [own, others] =
-            [self, other].map(|access| access.steps.last().map(|step| step.comment.as_deref()));
-        self.judgement == other.judgement && self.line == other.line && own == others
-    }
 }
 
 /// What becomes of a packet from every address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judged<'a> {
+pub struct Judged<'a, S = Vec<Step>> {
     /// Disjoint, and together every address that was asked for; one for each judgement and line.
-    pub accesses: Vec<Access>,
+    pub accesses: Vec<Access<S>>,
     /// The ports for which this is the same, see [`Partition::ports`].
     pub ports: (u16, u16),
     /// The ports for which the address that is asked makes no difference, see [`Partition::any_destination`].
@@ -80,6 +103,9 @@ pub struct Judged<'a> {
     /// What rules asked of interfaces, see [`Partition::interfaces`].
     pub interfaces: Vec<&'a Interface>,
 }
+
+/// What becomes of a packet from every address in general, by the last steps.
+pub type General<'a> = Judged<'a, Option<Last<'a>>>;
 
 /// A port, a path and an interface of no host in particular.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,20 +169,21 @@ impl<'a> Judge<'a> {
 
     /// Judges a packet from every address of its family in general. Interfaces stand for others that rules do not
     /// tell apart from them, so that a packet between two of the same name is one between two bridges.
-    pub fn in_general(&mut self, pool: &mut Pool, slot: &Slot<'_>) -> Judged<'a> {
+    pub fn in_general(&mut self, pool: &mut Pool, slot: &Slot<'_>) -> General<'a> {
         let path = slot.path();
-        self.in_general_by(pool, &path, &slot.packet(&path))
+        let all = pool.keep(AddressSet::all(slot.family));
+        self.in_general_by(pool, &path, &slot.packet(&path), &all)
     }
 
-    /// Does the same for the path and the packet of a slot.
+    /// Does the same for the path and the packet of a slot, and all addresses of its family.
     pub(super) fn in_general_by(
         &mut self,
         pool: &mut Pool,
         path: &Path,
         packet: &Packet,
-    ) -> Judged<'a> {
-        let all = pool.keep(AddressSet::all(Family::of(packet.flow.source)));
-        let partition = (self.symbolic).partition_with(pool, packet, &all, Steps::Last);
+        all: &Rc<AddressSet>,
+    ) -> General<'a> {
+        let partition = self.symbolic.partition_by_last(pool, packet, all);
         judged(pool, path, partition, false)
     }
 
@@ -212,24 +239,28 @@ impl<'a> Judge<'a> {
 }
 
 /// Joins what one line decides in one way. A packet that stays on one interface passes no rule.
-fn judged<'a>(pool: &mut Pool, path: &Path, partition: Partition<'a>, stays: bool) -> Judged<'a> {
+fn judged<'a, S: Decisive>(
+    pool: &mut Pool,
+    path: &Path,
+    partition: Partition<'a, S>,
+    stays: bool,
+) -> Judged<'a, S> {
     let Partition {
         regions,
         ports,
         any_destination,
         interfaces,
     } = partition;
-    let mut accesses: Vec<Access> = Vec::new();
+    let mut accesses = Vec::with_capacity(regions.len());
     for region in regions {
         let judgement = if stays {
             Judgement::NotJudged(Reason::SameInterface)
         } else {
-            judgement(path, region.decision, !region.steps.is_empty())
+            judgement(path, region.decision, region.steps.comment().is_some())
         };
         let access = Access {
             sources: region.sources,
             judgement,
-            line: line_of(&region.steps),
             steps: region.steps,
         };
         add(pool, &mut accesses, access);
@@ -262,7 +293,7 @@ pub fn most_permissive(pool: &mut Pool, a: &[Access], b: &[Access]) -> Vec<Acces
 }
 
 /// Adds sources to those with which they are alike.
-fn add(pool: &mut Pool, accesses: &mut Vec<Access>, access: Access) {
+fn add<S: Decisive>(pool: &mut Pool, accesses: &mut Vec<Access<S>>, access: Access<S>) {
     if access.sources.is_empty() {
         return;
     }

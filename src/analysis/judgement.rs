@@ -123,9 +123,15 @@ pub fn line_of(steps: &[Step]) -> Option<Origin> {
 /// Returns what decides, for people: `FILE:LINE`, the comment of a rule of dfw's own, or that no rule does.
 #[must_use]
 pub fn reason_of(steps: &[Step]) -> String {
-    let comment = steps.last().and_then(|step| step.comment.clone());
-    let line = line_of(steps).map(|line| line.to_string());
-    line.or(comment).unwrap_or_else(|| "no rule".to_owned())
+    let comment = steps.last().and_then(|step| step.comment.as_deref());
+    reason(comment, line_of(steps).as_ref())
+}
+
+/// Returns the same by the comment of the rule that decides, and the line that it is.
+#[must_use]
+pub(super) fn reason(comment: Option<&str>, line: Option<&Origin>) -> String {
+    let line = line.map(Origin::to_string);
+    line.unwrap_or_else(|| comment.unwrap_or("no rule").to_owned())
 }
 
 /// Returns the limits of the port whose rules decide: those of its allowed sources.

@@ -16,5 +16,6 @@ pub mod path;
 pub mod sources;
 pub mod surroundings;
 pub mod test;
+pub mod threads;
 pub mod traffic;
 pub mod unfetched;

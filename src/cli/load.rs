@@ -28,7 +28,32 @@ pub(super) fn texts() -> SourceMap {
 
 /// Reads the policies and shows their warnings.
 pub(super) fn load(terminal: Terminal, location: &Location) -> Result<Policies, Failure> {
-    let read = Policies::read_at(texts(), location);
+    shown(terminal, Policies::read_at(texts(), location), location)
+}
+
+/// Does the same with two policies, of which the first one's failure comes first.
+pub(super) fn load_both(
+    terminal: Terminal,
+    old: &Location,
+    new: Result<Location, Failure>,
+) -> Result<[Policies; 2], Failure> {
+    let new = match new {
+        Ok(new) => new,
+        Err(wrong) => return load(terminal, old).and(Err(wrong)),
+    };
+    let [old_read, new_read] = Policies::read_both(texts, [old, &new]);
+    Ok([
+        shown(terminal, old_read, old)?,
+        shown(terminal, new_read, &new)?,
+    ])
+}
+
+/// Shows the warnings of policies.
+fn shown(
+    terminal: Terminal,
+    read: Result<Policies, LoadError>,
+    location: &Location,
+) -> Result<Policies, Failure> {
     let policies = read.map_err(|wrong| failure(wrong, &location.path))?;
     terminal.diagnostics(&policies.warnings, &policies.sources);
     Ok(policies)

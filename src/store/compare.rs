@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::analysis::difference::Difference;
 use crate::analysis::eval::Pool;
 use crate::analysis::test::BRIDGE;
+use crate::analysis::threads::both;
 use crate::compile;
 use crate::host::HostView;
 use crate::net::{AddressSet, Family};
@@ -16,6 +17,9 @@ use crate::policy::{OnHost, Policy, SourceName};
 use crate::ruleset::Ruleset;
 
 use super::{Policies, origin};
+
+/// How many ports policies may have to be compiled one after the other.
+const FEW: usize = 100;
 
 /// Returns what a change of policies opens and closes, and the sources of which only a host knows what they
 /// hold, as people read them.
@@ -25,7 +29,15 @@ pub fn compared(pool: &mut Pool, old: &Policies, new: &Policies) -> (Difference,
         container_bridges: BTreeSet::from([BRIDGE.to_owned()]),
         ..HostView::default()
     };
-    let mut difference = Difference::of(pool, &old.compile(&host), &new.compile(&host));
+    let policies = [old, new];
+    let takes_long = policies
+        .iter()
+        .all(|policies| policies.policy.ports.len() > FEW);
+    let of = |pool: &mut Pool, compile: &(dyn Fn(&Policies) -> Ruleset + Sync)| {
+        let [old, new] = both(takes_long, policies, compile);
+        Difference::of(pool, &old, &new)
+    };
+    let mut difference = of(pool, &|policies| policies.compile(&host));
     let (mut interfaces, mut unknown) = (BTreeSet::new(), BTreeSet::new());
     for (name, _, on_host) in old.policy.on_host().chain(new.policy.on_host()) {
         unknown.insert(format!("{name} ({})", on_host.describe()));
@@ -39,7 +51,7 @@ pub fn compared(pool: &mut Pool, old: &Policies, new: &Policies) -> (Difference,
             networks: BTreeMap::from([(interface.as_str().to_owned(), all.clone())]),
             ..host.clone()
         };
-        let full = Difference::of(pool, &old.compile(&host), &new.compile(&host));
+        let full = of(pool, &|policies| policies.compile(&host));
         let source = OnHost::NetworksOf(BTreeSet::from([interface])).describe();
         difference.add_unknown(pool, &source, full);
     }
@@ -50,8 +62,9 @@ pub fn compared(pool: &mut Pool, old: &Policies, new: &Policies) -> (Difference,
     };
     for (name, source) in lists(old).into_iter().chain(lists(new)) {
         if unknown.insert(source.clone()) {
-            let full = [old, new].map(|policies| full(policies, &host, |other| *other == name));
-            let full = Difference::of(pool, &full[0], &full[1]);
+            let full = of(pool, &|policies| {
+                full(policies, &host, |other| *other == name)
+            });
             difference.add_unknown(pool, &source, full);
         }
     }

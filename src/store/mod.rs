@@ -9,9 +9,11 @@ mod location;
 pub mod pack;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::analysis::test::{self, Report};
+use crate::analysis::threads::both;
 use crate::compile;
 use crate::host::HostView;
 use crate::policy::{self, Fetched, Policy, SourceName};
@@ -36,6 +38,10 @@ pub struct Policies {
     /// The warnings: valid, but probably not intended.
     pub warnings: Vec<Diagnostic>,
 }
+
+/// The lengths of policies, in bytes, of which two are read at the same time. What is longer takes memory that is not to
+/// be taken twice.
+const LONG: RangeInclusive<usize> = 1 << 14..=1 << 20;
 
 /// Reads files as one policy.
 type Read = fn(&mut SourceMap, &[FileId]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>>;
@@ -89,6 +95,34 @@ impl Policies {
     pub fn read_at(mut sources: SourceMap, location: &Location) -> Result<Self, LoadError> {
         let files = location.read(&mut sources).map_err(LoadError::Unread)?;
         Self::of(sources, files, policy::read)
+    }
+
+    /// Reads the policies at two locations, each from texts of its own; the second also if the first has errors.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub fn read_both(
+        texts: fn() -> SourceMap,
+        locations: [&Location; 2],
+    ) -> [Result<Self, LoadError>; 2] {
+        let texts = locations.map(|location| {
+            let mut sources = texts();
+            let files = location.read(&mut sources).map_err(LoadError::Unread)?;
+            Ok((sources, files))
+        });
+        let length = |(sources, files): &(SourceMap, Vec<FileId>)| {
+            let lengths = files.iter().map(|file| sources.text(*file).len());
+            lengths.sum::<usize>()
+        };
+        let takes_long = texts.iter().all(|texts| {
+            texts
+                .as_ref()
+                .is_ok_and(|texts| LONG.contains(&length(texts)))
+        });
+        both(takes_long, texts, |texts| {
+            let (sources, files) = texts?;
+            Self::of(sources, files, policy::read)
+        })
     }
 
     /// Does the same as [`read_at`](Self::read_at), with the warnings of [`policy::read_and_lint`].

@@ -145,7 +145,7 @@ fn compare(
             let access = accesses.find(|access| access.sources.contains(from));
             let access = access.context("no access")?;
             ensure!(
-                (access.judgement, &access.line) == (walk.judgement, &line_of(&walk.trace.steps)),
+                (access.judgement, access.line()) == (walk.judgement, line_of(&walk.trace.steps)),
                 "{access:?}\n{walk:?}"
             );
         }

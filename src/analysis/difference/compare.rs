@@ -8,61 +8,52 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread;
 
 use indexmap::{IndexMap, IndexSet};
 
+use crate::compile::key_of_step;
 use crate::net::{AddressSet, Family, HostPorts, Protocol};
 use crate::ruleset::{Interface, Ruleset, Side};
 
-use super::super::access::{Access, Judge, Judged, Slot, destinations, ordinary};
-use super::super::eval::{Fast, Pool, differing_ports, tells};
+use super::super::access::{Access, General, Judge, Slot, destinations, ordinary};
+use super::super::eval::{Fast, Last, Pool, differing_ports, tells};
 use super::super::interfaces::{Class, has_reverse_path_filter};
-use super::super::judgement::Verdict;
+use super::super::judgement::{Judgement, Verdict};
 use super::super::path::Kind;
+use super::super::threads::each;
+use super::cells::{Cell, Cells, Change, Place, Routes, Set, joined_rows};
 use super::{Decider, Effect, KINDS, Route, Row};
 
-/// How many chains two rulesets may have to be compared by this thread alone. A port has up to three. Of more, each
-/// family and kind of path has a thread, and sets of its own: long lists are those of few ports, and are not kept twice.
-const FEW: usize = 200;
+/// How many ports that differ are compared by this thread alone. Of more, each family and kind of path has a thread, and
+/// sets of its own: long lists are those of few ports, and are not kept twice.
+const FEW: usize = 64;
 
 /// Returns the rows, in no order.
 pub(super) fn rows(pool: &mut Pool, rulesets: [&Ruleset; 2], classes: [&[Class]; 2]) -> Vec<Row> {
     let [old, new] = rulesets;
+    let mut all = 0;
     let differing = Family::ALL.map(|family| Differing {
         family,
         protocols: Protocol::ALL.map(|protocol| {
-            let ports = differing_ports(old, new, (family, protocol.into()));
+            let (ports, count) = differing_ports(old, new, (family, protocol.into()));
+            all += count;
             (protocol, ports)
         }),
     });
-    let paths = |differing, kinds| Compare::paths(rulesets, classes, differing, kinds);
-    let found: Vec<Found> = if old.chains.len() + new.chains.len() <= FEW {
-        differing
-            .iter()
-            .map(|differing| paths(differing, &KINDS))
-            .collect()
-    } else {
-        thread::scope(|scope| {
-            let start = |differing| {
-                KINDS
-                    .chunks(1)
-                    .map(move |kinds| scope.spawn(move || paths(differing, kinds)))
-            };
-            let threads: Vec<_> = differing.iter().flat_map(start).collect();
-            let found = threads.into_iter().map(|thread| match thread.join() {
-                Ok(found) => found,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            found.collect()
-        })
-    };
-    let mut deciders = IndexSet::default();
+    let takes_long = all > FEW;
+    let kinds = KINDS.chunks(if takes_long { 1 } else { KINDS.len() });
+    let paths = differing
+        .iter()
+        .flat_map(|differing| kinds.clone().map(move |kinds| (differing, kinds)));
+    let found = each(takes_long, paths, |(differing, kinds)| {
+        Compare::paths(rulesets, classes, differing, kinds)
+    });
+    let mut deciders = Deciders::default();
     let mut cells = IndexMap::default();
     for found in found {
         found.add(pool, &mut deciders, &mut cells);
     }
-    let deciders: Vec<Decider> = deciders.into_iter().collect();
+    let deciders: Vec<Decider> = deciders.all.into_iter().collect();
     joined_rows(pool, &deciders, cells)
 }
 
@@ -72,49 +63,49 @@ struct Differing {
     protocols: [(Protocol, Vec<(u16, u16)>); Protocol::ALL.len()],
 }
 
-/// A change of addresses, whatever the ports and paths.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Cell {
-    family: Family,
-    change: Change,
-    sources: Set,
-    allowed: [Set; 2],
-}
-
-/// What decides before and afterwards, by number.
+/// What decides, as the rules say it: what people read is made of few of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Change {
-    effect: Effect,
-    before: usize,
-    after: usize,
+struct By<'a> {
+    judgement: Judgement,
+    key: Option<HostPorts>,
+    comment: Option<&'a str>,
 }
 
-/// Ports for which something changes, and the paths on which it does.
-type Place = (Arc<[Route]>, Segment);
+/// All that decides something, and by which number.
+#[derive(Default)]
+struct Deciders<'a> {
+    all: IndexSet<Decider, Fast>,
+    numbers: IndexMap<By<'a>, usize, Fast>,
+}
 
-/// What changes, and where.
-type Cells = IndexMap<Cell, Vec<Place>, Fast>;
+impl<'a> Deciders<'a> {
+    fn number(&mut self, by: By<'a>) -> usize {
+        let number = self.numbers.entry(by);
+        *number.or_insert_with(|| {
+            let decider = Decider::of(by.judgement, by.key, by.comment);
+            self.all.insert_full(decider).0
+        })
+    }
+}
 
 /// What changes for one family, by the numbers of sets and deciders.
-struct Found {
+struct Found<'a> {
     family: Family,
     sets: Vec<AddressSet>,
-    deciders: IndexSet<Decider, Fast>,
+    deciders: IndexSet<By<'a>, Fast>,
     cells: Vec<(Change, [usize; 3], Vec<Place>)>,
 }
 
-impl Found {
+impl<'a> Found<'a> {
     /// Adds it to what was found for another family.
-    fn add(self, pool: &mut Pool, deciders: &mut IndexSet<Decider, Fast>, cells: &mut Cells) {
+    fn add(self, pool: &mut Pool, deciders: &mut Deciders<'a>, cells: &mut Cells) {
         let sets: Vec<Set> = self
             .sets
             .into_iter()
             .map(|set| Set(pool.keep(set)))
             .collect();
         let numbers = self.deciders.into_iter();
-        let numbers: Vec<usize> = numbers
-            .map(|decider| deciders.insert_full(decider).0)
-            .collect();
+        let numbers: Vec<usize> = numbers.map(|by| deciders.number(by)).collect();
         for (change, [sources, before, after], places) in self.cells {
             let cell = Cell {
                 family: self.family,
@@ -130,27 +121,6 @@ impl Found {
         }
     }
 }
-
-/// A set of a pool, which is equal to no other.
-#[derive(Debug, Clone)]
-struct Set(Rc<AddressSet>);
-
-impl PartialEq for Set {
-    fn eq(&self, other: &Self) -> bool {
-        Rc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Set {}
-
-impl std::hash::Hash for Set {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        Rc::as_ptr(&self.0).hash(state);
-    }
-}
-
-/// Ports as a policy names them: at an address or at every other one.
-type Segment = (Option<IpAddr>, Protocol, u16, u16);
 
 /// The ports of one protocol at one address, asked for by one family on one kind of path.
 #[derive(Debug, Clone, Copy)]
@@ -172,10 +142,17 @@ struct Compare<'p, 'a> {
     judges: [Judge<'a>; 2],
     /// The classes of interfaces, incoming and outgoing.
     classes: [&'p [Class]; 2],
+    /// Every address of the family.
+    all: Rc<AddressSet>,
     /// What an expression says of each class of its side.
     answers: IndexMap<*const Interface, Answers, Fast>,
+    /// The lists of paths, each kept once.
+    lists: IndexSet<Routes, Fast>,
+    /// The paths of a list on which packets meet the same rules as on the first, and the others, by the numbers of
+    /// the expressions that were asked.
+    parts: IndexMap<(*const Route, Vec<usize>), [Routes; 2], Fast>,
     /// What decides where something changes.
-    deciders: IndexSet<Decider, Fast>,
+    deciders: IndexSet<By<'a>, Fast>,
     cells: Cells,
 }
 
@@ -186,13 +163,17 @@ impl<'p, 'a> Compare<'p, 'a> {
         classes: [&'p [Class]; 2],
         differing: &Differing,
         kinds: &[Kind],
-    ) -> Found {
+    ) -> Found<'a> {
+        let mut pool = Pool::default();
         let mut compare = Self {
-            pool: Pool::default(),
+            all: pool.keep(AddressSet::all(differing.family)),
+            pool,
             rulesets,
             judges: rulesets.map(Judge::new),
             classes,
             answers: IndexMap::default(),
+            lists: IndexSet::default(),
+            parts: IndexMap::default(),
             deciders: IndexSet::default(),
             cells: IndexMap::default(),
         };
@@ -201,7 +182,7 @@ impl<'p, 'a> Compare<'p, 'a> {
         }
         let (deciders, cells) = (compare.deciders, compare.cells);
         // Nothing else has the sets now, and so they are moved.
-        drop((compare.pool, compare.judges));
+        drop((compare.pool, compare.judges, compare.all));
         let mut sets = IndexSet::<Set, Fast>::default();
         let mut number = |set: Set| sets.insert_full(set).0;
         let cells = cells.into_iter().map(|(cell, places)| {
@@ -231,6 +212,7 @@ impl<'p, 'a> Compare<'p, 'a> {
         let has_filter = self.rulesets.into_iter().any(has_reverse_path_filter);
         for strays in [false, true].into_iter().take(1 + usize::from(has_filter)) {
             let routes = self.routes(kind, strays);
+            let routes = self.one(routes);
             for address in &addresses {
                 for (protocol, ports) in &differing.protocols {
                     let line = Line {
@@ -268,58 +250,94 @@ impl<'p, 'a> Compare<'p, 'a> {
     }
 
     /// Compares ports on all paths of a kind.
-    fn ports(&mut self, line: Line, (first, last): (u16, u16), routes: &[Route]) {
+    fn ports(&mut self, line: Line, (first, last): (u16, u16), routes: &Routes) {
         // The paths by the port that they are to be asked about next.
-        let mut next = BTreeMap::from([(first, routes.to_vec())]);
-        while let Some((port, mut routes)) = next.pop_first() {
+        let mut next = BTreeMap::from([(first, vec![Arc::clone(routes)])]);
+        while let Some((port, lists)) = next.pop_first() {
+            let mut routes = self.together(lists);
             while let Some(route) = routes.first().copied() {
-                let [incoming, outgoing] = self.classes;
-                let name = |class: Option<&'p Class>| class.map_or("", |class| &class.name);
-                let slot = Slot {
-                    kind: line.kind,
-                    family: line.family,
-                    protocol: line.protocol,
-                    port,
-                    address: line.asked,
-                    incoming: name(incoming.get(route.incoming)),
-                    outgoing: name(route.outgoing.and_then(|index| outgoing.get(index))),
-                    strays: line.strays,
-                };
-                let path = slot.path();
-                let packet = slot.packet(&path);
-                let judged = self
-                    .judges
-                    .each_mut()
-                    .map(|judge| judge.in_general_by(&mut self.pool, &path, &packet));
+                let judged = self.judged(line, port, route);
                 let asked = self.asked(&judged);
-                let (alike, others): (Vec<Route>, Vec<Route>) = routes
-                    .into_iter()
-                    .partition(|other| self.is_alike(&asked, route, *other));
+                let [alike, others] = self.parts(&routes, asked);
                 let end = self.segment(line, (port, last), &alike, &judged);
                 if let Some(behind) = end.checked_add(1).filter(|behind| *behind <= last) {
-                    next.entry(behind).or_default().extend(alike);
+                    next.entry(behind).or_default().push(alike);
                 }
                 routes = others;
             }
         }
     }
 
+    /// Asks both rulesets about a port on one path.
+    fn judged(&mut self, line: Line, port: u16, route: Route) -> [General<'a>; 2] {
+        let [incoming, outgoing] = self.classes;
+        let name = |class: Option<&'p Class>| class.map_or("", |class| &class.name);
+        let slot = Slot {
+            kind: line.kind,
+            family: line.family,
+            protocol: line.protocol,
+            port,
+            address: line.asked,
+            incoming: name(incoming.get(route.incoming)),
+            outgoing: name(route.outgoing.and_then(|index| outgoing.get(index))),
+            strays: line.strays,
+        };
+        let path = slot.path();
+        let packet = slot.packet(&path);
+        let (pool, all) = (&mut self.pool, &self.all);
+        let judges = self.judges.each_mut();
+        judges.map(|judge| judge.in_general_by(pool, &path, &packet, all))
+    }
+
     /// Returns the numbers of the expressions that compared a name of an interface.
-    fn asked(&mut self, judged: &[Judged<'a>; 2]) -> Vec<usize> {
-        let classes = self.classes;
-        let answers = &mut self.answers;
-        let rulesets = self.rulesets.into_iter().zip(judged);
-        let all = rulesets.flat_map(|(ruleset, judged)| {
-            let interfaces = judged.interfaces.iter();
-            interfaces.map(move |interface| (ruleset, *interface))
-        });
-        all.map(|(ruleset, interface)| {
-            let entry = answers.entry(std::ptr::from_ref(interface));
-            let index = entry.index();
-            entry.or_insert_with(|| Answers::of(ruleset, interface, classes));
-            index
-        })
-        .collect()
+    fn asked(&mut self, judged: &[General<'a>; 2]) -> Vec<usize> {
+        let mut asked = Vec::with_capacity(judged.iter().map(|j| j.interfaces.len()).sum());
+        for (ruleset, judged) in self.rulesets.into_iter().zip(judged) {
+            for interface in &judged.interfaces {
+                let entry = self.answers.entry(std::ptr::from_ref(*interface));
+                asked.push(entry.index());
+                entry.or_insert_with(|| Answers::of(ruleset, interface, self.classes));
+            }
+        }
+        asked
+    }
+
+    /// Returns the one list of these paths.
+    fn one(&mut self, routes: Vec<Route>) -> Routes {
+        if let Some(known) = self.lists.get(&routes[..]) {
+            return Arc::clone(known);
+        }
+        let routes = Routes::from(routes);
+        self.lists.insert(Arc::clone(&routes));
+        routes
+    }
+
+    /// Returns the paths of several lists.
+    fn together(&mut self, mut lists: Vec<Routes>) -> Routes {
+        match lists.pop() {
+            Some(only) if lists.is_empty() => only,
+            last => {
+                lists.extend(last);
+                self.one(lists.concat())
+            }
+        }
+    }
+
+    /// Returns the paths of a list on which packets meet the same rules as on the first, by what was asked of those,
+    /// and the others.
+    fn parts(&mut self, routes: &Routes, asked: Vec<usize>) -> [Routes; 2] {
+        let key = (routes.as_ptr(), asked);
+        if let Some(known) = self.parts.get(&key) {
+            return known.clone();
+        }
+        let first = routes.first();
+        let is_alike =
+            |other: &Route| first.is_some_and(|first| self.is_alike(&key.1, *first, *other));
+        let (alike, others): (Vec<Route>, Vec<Route>) =
+            routes.iter().partition(|other| is_alike(other));
+        let parts = [alike, others].map(|routes| self.one(routes));
+        self.parts.insert(key, parts.clone());
+        parts
     }
 
     /// Whether packets of two paths meet the same rules, by what was asked of those of the first.
@@ -336,8 +354,8 @@ impl<'p, 'a> Compare<'p, 'a> {
         &mut self,
         line: Line,
         (first, limit): (u16, u16),
-        routes: &[Route],
-        judged: &[Judged<'a>; 2],
+        routes: &Routes,
+        judged: &[General<'a>; 2],
     ) -> u16 {
         let [old, new] = judged;
         if let (Some(old), Some(new), Some(_)) =
@@ -347,7 +365,7 @@ impl<'p, 'a> Compare<'p, 'a> {
             return old.1.min(new.1).min(limit);
         }
         let last = old.ports.1.min(new.ports.1).min(limit);
-        let is_same = |(a, b): (&Access, &Access)| {
+        let is_same = |(a, b): (&Access<_>, &Access<_>)| {
             a.judgement == b.judgement && Rc::ptr_eq(&a.sources, &b.sources)
         };
         if old.accesses.len() == new.accesses.len()
@@ -355,7 +373,6 @@ impl<'p, 'a> Compare<'p, 'a> {
         {
             return last;
         }
-        let routes: Arc<[Route]> = routes.into();
         let mut allowed = None;
         for before in &old.accesses {
             for after in &new.accesses {
@@ -371,26 +388,34 @@ impl<'p, 'a> Compare<'p, 'a> {
                         .each_ref()
                         .map(|judged| Set(allowed_of(&mut self.pool, judged)))
                 });
-                let mut decider = |access| {
-                    let decider = Decider::of(access, first);
-                    self.deciders.insert_full(decider).0
-                };
+                let allowed = allowed.clone();
+                let [before, after] = [before, after].map(|access| self.decider(access, first));
                 let cell = Cell {
                     family: line.family,
                     change: Change {
                         effect,
-                        before: decider(before),
-                        after: decider(after),
+                        before,
+                        after,
                     },
                     sources: Set(sources),
-                    allowed: allowed.clone(),
+                    allowed,
                 };
                 let segment = (line.address, line.protocol, first, last);
                 let places = self.cells.entry(cell).or_default();
-                places.push((Arc::clone(&routes), segment));
+                places.push((Arc::clone(routes), segment));
             }
         }
         last
+    }
+
+    /// Returns the number of what decides about packets to a port.
+    fn decider(&mut self, access: &Access<Option<Last<'a>>>, port: u16) -> usize {
+        let by = By {
+            judgement: access.judgement,
+            key: access.steps.and_then(|last| key_of_step(last.chain, port)),
+            comment: access.steps.and_then(|last| last.comment),
+        };
+        self.deciders.insert_full(by).0
     }
 }
 
@@ -430,108 +455,9 @@ impl Answers {
 }
 
 /// The addresses that have access.
-fn allowed_of(pool: &mut Pool, judged: &Judged<'_>) -> Rc<AddressSet> {
+fn allowed_of(pool: &mut Pool, judged: &General<'_>) -> Rc<AddressSet> {
     let nobody = pool.nobody();
     let allowed = judged.accesses.iter();
     let allowed = allowed.filter(|access| access.verdict() == Verdict::Allow);
     allowed.fold(nobody, |all, access| pool.union(&all, &access.sources))
-}
-
-/// The addresses of a cell with their family.
-type PerFamily = (Family, Set, [Set; 2]);
-
-/// Joins what says the same of several paths, and then of both families.
-fn joined_rows(pool: &mut Pool, deciders: &[Decider], cells: Cells) -> Vec<Row> {
-    type Same = (Change, Vec<Segment>, Vec<Route>);
-    let mut families: IndexMap<Same, Vec<PerFamily>, Fast> = IndexMap::default();
-    for (cell, places) in cells {
-        for (segments, mut routes) in joined_routes(places) {
-            routes.sort_unstable();
-            let key = (cell.change, segments, routes);
-            let per_family = (cell.family, cell.sources.clone(), cell.allowed.clone());
-            families.entry(key).or_default().push(per_family);
-        }
-    }
-    let row = |((change, segments, routes), mut per_family): (Same, Vec<PerFamily>)| {
-        let [before, after] = [change.before, change.after].map(|index| deciders.get(index));
-        per_family.sort_by_key(|(family, ..)| *family);
-        let mut all = |of: fn(&PerFamily) -> &Set| {
-            let nobody = pool.nobody();
-            let sets = per_family.iter().map(of);
-            sets.fold(nobody, |all, set| pool.union(&all, &set.0))
-        };
-        Some(Row {
-            effect: change.effect,
-            sources: all(|(_, sources, _)| sources),
-            source: None,
-            allowed_before: all(|(_, _, [before, _])| before),
-            allowed_after: all(|(_, _, [_, after])| after),
-            families: per_family.iter().map(|(family, ..)| *family).collect(),
-            before: before?.clone(),
-            after: after?.clone(),
-            ports: segments.into_iter().map(ports).collect(),
-            routes,
-        })
-    };
-    families.into_iter().filter_map(row).collect()
-}
-
-/// Returns the paths on which the same ports change, with these.
-fn joined_routes(places: Vec<Place>) -> IndexMap<Vec<Segment>, Vec<Route>, Fast> {
-    // Paths that were found alike at one port mostly are at all: they stay together.
-    let mut together: Vec<(Arc<[Route]>, Vec<Segment>)> = Vec::new();
-    for (routes, segment) in places {
-        match together.iter_mut().find(|(known, _)| *known == routes) {
-            Some((_, segments)) => segments.push(segment),
-            None => together.push((routes, vec![segment])),
-        }
-    }
-    let mut all: Vec<Route> = together
-        .iter()
-        .flat_map(|(routes, _)| routes.iter().copied())
-        .collect();
-    let count = all.len();
-    all.sort_unstable();
-    all.dedup();
-    if all.len() < count {
-        let mut apart: IndexMap<Route, Vec<Segment>, Fast> = IndexMap::default();
-        for (routes, segments) in together {
-            for route in routes.iter() {
-                apart.entry(*route).or_default().extend(&segments);
-            }
-        }
-        let apart = apart.into_iter();
-        together = apart
-            .map(|(route, segments)| (Arc::from([route]), segments))
-            .collect();
-    }
-    let mut joined_by: IndexMap<Vec<Segment>, Vec<Route>, Fast> = IndexMap::default();
-    for (routes, segments) in together {
-        let same = joined_by.entry(joined(segments)).or_default();
-        same.extend(routes.iter());
-    }
-    joined_by
-}
-
-fn ports((address, protocol, first, last): Segment) -> HostPorts {
-    HostPorts {
-        address,
-        protocol,
-        first,
-        last,
-    }
-}
-
-/// Sorts segments and joins those that touch.
-fn joined(mut segments: Vec<Segment>) -> Vec<Segment> {
-    segments.sort_unstable();
-    segments.dedup_by(|later, earlier| {
-        let same = (later.0, later.1) == (earlier.0, earlier.1);
-        let touches = same && earlier.3.checked_add(1) == Some(later.2);
-        if touches {
-            earlier.3 = later.3;
-        }
-        touches
-    });
-    segments
 }

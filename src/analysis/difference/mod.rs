@@ -2,25 +2,25 @@
 //!
 //! ```text
 //!  kind × family × protocol × interfaces ─► Route ─┐
-//!  old ruleset ─► Judge ─► accesses at a port ─────┼─► Cell ─► Row    (compare)
+//!  old ruleset ─► Judge ─► accesses at a port ─────┼─► Cell ─► Row    (compare, cells)
 //!  new ruleset ─► Judge ─► accesses at a port ─────┘
 //! ```
 //!
 //! Both rulesets say for which ports their answer holds, and the next question is behind that: no list of
 //! ports has to be known. Cells that say the same of other ports, paths and families are one row.
 
+mod cells;
 mod compare;
 
 use std::rc::Rc;
 
-use crate::compile::{key_of_step, read};
+use crate::compile::read;
 use crate::net::{AddressSet, Family, HostPorts, Limits};
 use crate::ruleset::{Origin, Ruleset, Side};
 
-use super::access::Access;
 use super::eval::Pool;
 use super::interfaces::{Class, classes};
-use super::judgement::{Judgement, Reason, Verdict};
+use super::judgement::{Judgement, Reason, Verdict, reason};
 use super::path::Kind;
 
 /// The kinds of paths that a port has in general.
@@ -163,13 +163,13 @@ impl Effect {
 }
 
 impl Decider {
-    fn of(access: &Access, port: u16) -> Self {
-        let step = access.steps.last();
+    fn of(judgement: Judgement, key: Option<HostPorts>, comment: Option<&str>) -> Self {
+        let line = comment.and_then(Origin::parse);
         Self {
-            judgement: access.judgement,
-            key: step.and_then(|step| key_of_step(step.chain.as_str(), port)),
-            line: access.line.clone(),
-            reason: access.reason(),
+            judgement,
+            key,
+            reason: reason(comment, line.as_ref()),
+            line,
         }
     }
 }

@@ -10,39 +10,46 @@ use crate::net::Family;
 use crate::ruleset::check::JUMP_MAX;
 use crate::ruleset::{
     Address, Chain, Column, Elements, End, Expression, Hook, Interface, L4Protocol, Port, Row,
-    Rule, Ruleset, Statement, Value, Verdict, with_rows,
+    Rule, Ruleset, Set, Statement, Value, Verdict, with_rows,
 };
 
-use super::lookup::{look_up, ports_alike};
+use super::lookup::look_up;
+use super::names::Names;
+use super::pool::Fast;
 use super::question::of_port;
 use super::{ALL_PORTS, bases, overlap};
 
 /// Returns the ports of a protocol, from 1, at which rules of two rulesets differ for packets of a family, as ranges
-/// in ascending order.
+/// in ascending order; and of how many parts these are, each of which rules tell apart from the next.
 #[must_use]
 pub fn differing_ports(
     old: &Ruleset,
     new: &Ruleset,
     (family, protocol): (Family, L4Protocol),
-) -> Vec<(u16, u16)> {
+) -> (Vec<(u16, u16)>, usize) {
     let Some(bases) = equal_bases([old, new]) else {
-        return vec![(1, u16::MAX)];
+        return (vec![(1, u16::MAX)], 1);
     };
-    let mut sets = IndexMap::new();
+    let mut parts = 0;
+    let mut known = Known {
+        names: [old, new].map(Names::new),
+        sets: IndexMap::default(),
+        rules: IndexMap::default(),
+    };
     let mut differing: Vec<(u16, u16)> = Vec::new();
     let mut first = 1;
     loop {
         let mut at = At {
-            rulesets: [old, new],
             family,
             protocol,
             port: first,
             ports: ALL_PORTS,
-            sets: &mut sets,
+            known: &mut known,
         };
         let is_same = bases.iter().all(|base| at.chain(base, JUMP_MAX));
         let last = at.ports.1;
         if !is_same {
+            parts += 1;
             match differing.last_mut() {
                 Some(before) if before.1.checked_add(1) == Some(first) => before.1 = last,
                 _ => differing.push((first, last)),
@@ -50,7 +57,7 @@ pub fn differing_ports(
         }
         match last.checked_add(1) {
             Some(next) => first = next,
-            None => return differing,
+            None => return (differing, parts),
         }
     }
 }
@@ -77,21 +84,33 @@ fn equal_bases(rulesets: [&Ruleset; 2]) -> Option<Vec<&str>> {
     (old == new).then(|| old.into_iter().flatten().collect())
 }
 
+/// What was compared.
+struct Known<'a> {
+    /// What names of the old ruleset stand for in both.
+    names: [Names<'a>; 2],
+    /// Whether sets have the same elements, of those that were compared as a whole.
+    sets: IndexMap<&'a str, bool, Fast>,
+    /// Whether rules do the same at which ports, by their depth as well: most rules ask for no port.
+    rules: IndexMap<(*const Rule, usize), SameAt, Fast>,
+}
+
+/// Ports, and whether something is the same at each of them.
+type SameAt = ((u16, u16), bool);
+
 /// A comparison at one port.
 struct At<'c, 'a> {
-    rulesets: [&'a Ruleset; 2],
     family: Family,
     protocol: L4Protocol,
     port: u16,
     /// The ports at which the comparison goes the same way.
     ports: (u16, u16),
-    /// Whether sets have the same elements, of those that were compared as a whole.
-    sets: &'c mut IndexMap<&'a str, bool>,
+    known: &'c mut Known<'a>,
 }
 
 impl<'a> At<'_, 'a> {
-    fn chain(&mut self, name: &str, depth: usize) -> bool {
-        let [old, new] = self.rulesets.map(|ruleset| ruleset.chains.get(name));
+    fn chain(&mut self, name: &'a str, depth: usize) -> bool {
+        let names = self.known.names.each_mut();
+        let [old, new] = names.map(|names| names.chain(name));
         let (Some(old), Some(new), Some(depth)) = (old, new, depth.checked_sub(1)) else {
             return false;
         };
@@ -102,7 +121,23 @@ impl<'a> At<'_, 'a> {
                 .rules
                 .iter()
                 .zip(&new.rules)
-                .all(|(old, new)| self.rule(old, new, depth))
+                .all(|(old, new)| self.rule_once(old, new, depth))
+    }
+
+    /// Compares two rules unless it is known what they do at this port.
+    fn rule_once(&mut self, old: &'a Rule, new: &Rule, depth: usize) -> bool {
+        let key = (std::ptr::from_ref(old), depth);
+        let known = self.known.rules.get(&key).copied();
+        let known = known.filter(|((first, last), _)| (*first..=*last).contains(&self.port));
+        let (ports, is_same) = known.unwrap_or_else(|| {
+            let outside = std::mem::replace(&mut self.ports, ALL_PORTS);
+            let is_same = self.rule(old, new, depth);
+            let ports = std::mem::replace(&mut self.ports, outside);
+            self.known.rules.insert(key, (ports, is_same));
+            (ports, is_same)
+        });
+        self.ports = overlap(self.ports, ports);
+        is_same
     }
 
     /// Comments do not count.
@@ -177,19 +212,19 @@ impl<'a> At<'_, 'a> {
             Port::In { set, .. } => {
                 self.narrow(set);
                 let key = [Value::Protocol(self.protocol), Value::Port(self.port)];
-                let found =
-                    |ruleset| look_up(ruleset, set, &key, false).map(|found| found.is_some());
-                let [old, new] = self.rulesets.map(found);
+                let [old, new] = self.sets(set).map(|of| {
+                    let found = look_up(of, set, &key, false);
+                    found.map(|found| found.is_some())
+                });
                 (old.ok() == new.ok()).into()
             }
             Port::Map { map, .. } => {
                 self.narrow(map);
                 let key = [Value::Port(self.port)];
-                let found = |ruleset| {
-                    let found = look_up(ruleset, map, &key, false).ok()?;
+                let [old, new] = self.sets(map).map(|of| {
+                    let found = look_up(of, map, &key, false).ok()?;
                     Some(found.and_then(|found| found.verdict))
-                };
-                let [old, new] = self.rulesets.map(found);
+                });
                 let is_same = old == new
                     && old
                         .flatten()
@@ -211,12 +246,12 @@ impl<'a> At<'_, 'a> {
         }
     }
 
-    fn verdict(&mut self, verdict: &Verdict, depth: usize) -> bool {
+    fn verdict(&mut self, verdict: &'a Verdict, depth: usize) -> bool {
         verdict.chain().is_none_or(|chain| self.chain(chain, depth))
     }
 
     /// Compares the rows of a set or map that have the port as their first field.
-    fn at_port(&mut self, name: &str, depth: usize) -> bool {
+    fn at_port(&mut self, name: &'a str, depth: usize) -> bool {
         self.narrow(name);
         let Some([old, new]) = self.elements(name) else {
             return false;
@@ -233,11 +268,11 @@ impl<'a> At<'_, 'a> {
         let Some([old, new]) = self.elements(name) else {
             return false;
         };
-        *self.sets.entry(name).or_insert_with(|| old == new)
+        *self.known.sets.entry(name).or_insert_with(|| old == new)
             && with_rows!(old, rows => self.verdicts(rows, depth))
     }
 
-    fn verdicts<R: Row>(&mut self, rows: &[R], depth: usize) -> bool {
+    fn verdicts<R: Row>(&mut self, rows: &'a [R], depth: usize) -> bool {
         // Only rows of maps have verdicts, and a set may have a million rows.
         !R::MAP
             || rows
@@ -246,15 +281,21 @@ impl<'a> At<'_, 'a> {
                 .all(|verdict| self.verdict(verdict, depth))
     }
 
-    fn elements(&self, name: &str) -> Option<[&'a Elements; 2]> {
-        let [old, new] = self.rulesets.map(|ruleset| ruleset.sets.get(name));
+    fn elements(&mut self, name: &'a str) -> Option<[&'a Elements; 2]> {
+        let [old, new] = self.sets(name);
         Some([&old?.elements, &new?.elements])
     }
 
+    /// Returns the sets or maps of a name in both rulesets.
+    fn sets(&mut self, name: &'a str) -> [Option<&'a Set>; 2] {
+        let names = self.known.names.each_mut();
+        names.map(|names| names.set(name))
+    }
+
     /// Notes the ports at which a look-up has the same answer in both rulesets.
-    fn narrow(&mut self, set: &str) {
-        for ruleset in self.rulesets {
-            let alike = ports_alike(ruleset, set, self.protocol, self.port);
+    fn narrow(&mut self, set: &'a str) {
+        for names in &mut self.known.names {
+            let alike = names.ports_alike(set, self.protocol, self.port);
             self.ports = overlap(self.ports, alike);
         }
     }

@@ -3,14 +3,16 @@
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
-use crate::ruleset::{Key, L4Protocol, Row, Ruleset, Value, Verdict, with_rows};
+use crate::ruleset::{Key, L4Protocol, Row, Set, Value, Verdict, with_rows};
 
+use super::ALL_PORTS;
 use super::trace::{Element, Hit};
 
 /// An element that contains a key, and its verdict.
 pub(super) struct Match<'a> {
     /// `None` where nobody wants to know.
     pub(super) hit: Option<Hit>,
+    pub(super) comment: Option<&'a str>,
     pub(super) verdict: Option<&'a Verdict>,
 }
 
@@ -18,39 +20,41 @@ pub(super) struct Match<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unknown;
 
-/// Looks a key up in a set or map.
+/// Looks a key up in a set or map, which has this name.
 pub(super) fn look_up<'a>(
-    ruleset: &'a Ruleset,
-    set: &str,
+    set: Option<&'a Set>,
+    name: &str,
     key: &[Value<'_>],
     wants_hit: bool,
 ) -> Result<Option<Match<'a>>, Unknown> {
-    let elements = &ruleset.sets.get(set).ok_or(Unknown)?.elements;
-    with_rows!(elements, rows => {
+    with_rows!(&set.ok_or(Unknown)?.elements, rows => {
         let Some(row) = row(rows, key)? else {
             return Ok(None);
         };
         let (first, last) = (row.first().values(), row.last().values());
         let hit = if wants_hit {
             Some(Hit {
-                set: set.to_owned(),
+                set: name.to_owned(),
                 element: element(first.as_ref(), last.as_ref()).ok_or(Unknown)?,
                 comment: row.comment().map(str::to_owned),
             })
         } else {
             None
         };
-        Ok(Some(Match { hit, verdict: row.verdict() }))
+        Ok(Some(Match { hit, comment: row.comment(), verdict: row.verdict() }))
     })
 }
 
 /// Returns the row that contains a key, of rows in ascending order.
 fn row<'a, R: Row>(rows: &'a [R], key: &[Value<'_>]) -> Result<Option<&'a R>, Unknown> {
-    let key = R::Key::of_values(key).ok_or(Unknown)?;
+    let fields = key.iter().map(|value| value.field());
+    if !fields.eq(R::Key::FIELDS.iter().copied()) {
+        return Err(Unknown);
+    }
     let index = rows.binary_search_by(|row| {
-        if *row.last() < key {
+        if row.last().compare(key) == Some(Ordering::Less) {
             Ordering::Less
-        } else if key < *row.first() {
+        } else if row.first().compare(key) == Some(Ordering::Greater) {
             Ordering::Greater
         } else {
             Ordering::Equal
@@ -61,15 +65,9 @@ fn row<'a, R: Row>(rows: &'a [R], key: &[Value<'_>]) -> Result<Option<&'a R>, Un
 
 /// Returns the ports around one for which a look-up in a set or map has the same answer; all of them where
 /// keys have no port.
-pub(super) fn ports_alike(
-    ruleset: &Ruleset,
-    set: &str,
-    protocol: L4Protocol,
-    port: u16,
-) -> (u16, u16) {
-    let all = (0, u16::MAX);
-    let Some(set) = ruleset.sets.get(set) else {
-        return all;
+pub(super) fn ports_alike(set: Option<&Set>, protocol: L4Protocol, port: u16) -> (u16, u16) {
+    let Some(set) = set else {
+        return ALL_PORTS;
     };
     with_rows!(&set.elements, rows => {
         let after = rows.partition_point(|row| {

@@ -8,6 +8,7 @@
 mod alike;
 mod local;
 mod lookup;
+mod names;
 mod packet;
 mod partition;
 mod pool;
@@ -27,12 +28,12 @@ use crate::ruleset::{
 };
 
 use lookup::{Match, look_up, value};
+use names::Names;
 use question::{Asked, Question};
 
 pub use alike::differing_ports;
 pub use packet::{Arrival, Connection, Flow, Outgoing, Packet};
-pub(super) use partition::Steps;
-pub use partition::{Partition, Region, Symbolic};
+pub use partition::{Last, Partition, Region, Symbolic};
 pub(super) use pool::Fast;
 pub use pool::Pool;
 pub use trace::{Decision, Element, Hit, Step, Trace};
@@ -60,7 +61,8 @@ pub fn evaluate(ruleset: &Ruleset, packet: &Packet) -> Trace {
 
 /// Sends a packet through the base chains of its hook.
 fn at_hook(ruleset: &Ruleset, packet: &Packet) -> Trace {
-    let mut run = Run::new(ruleset, packet, true);
+    let mut names = Names::new(ruleset);
+    let mut run = Run::new(&mut names, packet, true);
     let decision = bases(ruleset, packet.hook)
         .into_iter()
         .map(|name| run.chain(name, JUMP_MAX).unwrap_or(Decision::Accept))
@@ -76,7 +78,7 @@ fn at_hook(ruleset: &Ruleset, packet: &Packet) -> Trace {
 
 /// Returns whether an expression that compares names matches a packet whose interfaces, in and out, have this
 /// name.
-pub(super) fn tells(ruleset: &Ruleset, expression: &Interface, name: &str) -> bool {
+pub(super) fn tells<'a>(ruleset: &'a Ruleset, expression: &'a Interface, name: &str) -> bool {
     let nowhere = Family::V4.unspecified();
     let packet = Packet {
         hook: Hook::Forward,
@@ -99,8 +101,9 @@ pub(super) fn tells(ruleset: &Ruleset, expression: &Interface, name: &str) -> bo
         resumes: false,
         opened: false,
     };
-    let mut run = Run::new(ruleset, &packet, false);
-    let answer = run.interface(expression, &mut Vec::new());
+    let mut names = Names::new(ruleset);
+    let mut run = Run::new(&mut names, &packet, false);
+    let answer = run.interface(expression, &mut Hits::default());
     matches!(answer, Answer::Yes)
 }
 
@@ -121,12 +124,30 @@ fn overlap(a: (u16, u16), b: (u16, u16)) -> (u16, u16) {
 }
 
 struct Run<'a, 'p> {
-    ruleset: &'a Ruleset,
+    names: &'p mut Names<'a>,
     packet: &'p Packet,
     /// Whether elements that match are told.
     wants_hits: bool,
     steps: Vec<Step>,
     unknown: bool,
+}
+
+/// What a rule matched by.
+#[derive(Default)]
+struct Hits<'a> {
+    /// The elements, if they are wanted.
+    all: Vec<Hit>,
+    /// The comment of the first that has one.
+    comment: Option<&'a str>,
+}
+
+impl<'a> Hits<'a> {
+    fn extend(&mut self, found: Option<Match<'a>>) {
+        if let Some(found) = found {
+            self.comment = self.comment.or(found.comment);
+            self.all.extend(found.hit);
+        }
+    }
 }
 
 /// How a rule ends.
@@ -161,9 +182,9 @@ impl From<bool> for Answer<'_> {
 }
 
 impl<'a, 'p> Run<'a, 'p> {
-    fn new(ruleset: &'a Ruleset, packet: &'p Packet, wants_hits: bool) -> Self {
+    fn new(names: &'p mut Names<'a>, packet: &'p Packet, wants_hits: bool) -> Self {
         Self {
-            ruleset,
+            names,
             packet,
             wants_hits,
             steps: Vec::new(),
@@ -173,9 +194,8 @@ impl<'a, 'p> Run<'a, 'p> {
 
     /// What a chain decides; `None` if it is left without a decision. `depth` bounds the chains below
     /// each other, as the kernel bounds jumps: a jump loop is not a valid ruleset.
-    fn chain(&mut self, name: &str, depth: usize) -> Option<Decision> {
-        let ruleset = self.ruleset;
-        let (Some(chain), Some(depth)) = (ruleset.chains.get(name), depth.checked_sub(1)) else {
+    fn chain(&mut self, name: &'a str, depth: usize) -> Option<Decision> {
+        let (Some(chain), Some(depth)) = (self.names.chain(name), depth.checked_sub(1)) else {
             self.unknown = true;
             return None;
         };
@@ -183,7 +203,7 @@ impl<'a, 'p> Run<'a, 'p> {
             let before = self.steps.len();
             let (end, hits) = self.rule(rule);
             if !matches!(end, Ending::Nothing) {
-                self.steps.extend(Step::of((name, index), rule, hits));
+                self.steps.extend(Step::of((name, index), rule, hits.all));
             }
             match end {
                 Ending::Nothing => {}
@@ -213,8 +233,8 @@ impl<'a, 'p> Run<'a, 'p> {
     }
 
     /// Runs the expressions of a rule until one does not match or ends it.
-    fn rule(&mut self, rule: &'a Rule) -> (Ending<'a>, Vec<Hit>) {
-        let mut hits = Vec::new();
+    fn rule(&mut self, rule: &'a Rule) -> (Ending<'a>, Hits<'a>) {
+        let mut hits = Hits::default();
         for expression in &rule.expressions {
             match self.answer(expression, &mut hits) {
                 Answer::Yes => {}
@@ -226,7 +246,7 @@ impl<'a, 'p> Run<'a, 'p> {
     }
 
     /// What an expression does to the rule.
-    fn answer(&mut self, expression: &'a Expression, hits: &mut Vec<Hit>) -> Answer<'a> {
+    fn answer(&mut self, expression: &'a Expression, hits: &mut Hits<'a>) -> Answer<'a> {
         match expression {
             Expression::Interface(expression) => self.interface(expression, hits),
             Expression::Conntrack(expression) => self.connection(expression).into(),
@@ -251,7 +271,7 @@ impl<'a, 'p> Run<'a, 'p> {
         }
     }
 
-    fn interface(&mut self, expression: &Interface, hits: &mut Vec<Hit>) -> Answer<'a> {
+    fn interface(&mut self, expression: &'a Interface, hits: &mut Hits<'a>) -> Answer<'a> {
         let packet = self.packet;
         match expression {
             Interface::Name { side, name, equal } => {
@@ -266,7 +286,7 @@ impl<'a, 'p> Run<'a, 'p> {
                 let key = Value::Interface(packet.interface(*side));
                 let found = self.find(set, &[key]);
                 let is_in = found.is_some();
-                hits.extend(found.filter(|_| *member).and_then(|found| found.hit));
+                hits.extend(found.filter(|_| *member));
                 (is_in == *member).into()
             }
             Interface::OutBridge => packet.outgoing.as_ref().is_some_and(|o| o.bridge).into(),
@@ -293,7 +313,7 @@ impl<'a, 'p> Run<'a, 'p> {
         }
     }
 
-    fn address(&mut self, expression: &'a Address, hits: &mut Vec<Hit>) -> Answer<'a> {
+    fn address(&mut self, expression: &'a Address, hits: &mut Hits<'a>) -> Answer<'a> {
         let packet = self.packet;
         match expression {
             Address::Family(family) => (Family::of(packet.flow.source) == *family).into(),
@@ -319,7 +339,7 @@ impl<'a, 'p> Run<'a, 'p> {
         }
     }
 
-    fn port(&mut self, expression: &'a Port, hits: &mut Vec<Hit>) -> Answer<'a> {
+    fn port(&mut self, expression: &'a Port, hits: &mut Hits<'a>) -> Answer<'a> {
         let packet = self.packet;
         match expression {
             Port::Protocol(protocol) => (packet.protocol == *protocol).into(),
@@ -371,20 +391,20 @@ impl<'a, 'p> Run<'a, 'p> {
     }
 
     /// Looks a key up; a set of another type makes the verdict uncertain.
-    fn find(&mut self, set: &str, key: &[Value<'_>]) -> Option<Match<'a>> {
-        look_up(self.ruleset, set, key, self.wants_hits).unwrap_or_else(|lookup::Unknown| {
+    fn find(&mut self, set: &'a str, key: &[Value<'_>]) -> Option<Match<'a>> {
+        look_up(self.names.set(set), set, key, self.wants_hits).unwrap_or_else(|lookup::Unknown| {
             self.unknown = true;
             None
         })
     }
 
     /// Looks an address up in a set or map of its family; another family's is never found.
-    fn find_address(&mut self, set: &str, family: Family, address: IpAddr) -> Option<Match<'a>> {
+    fn find_address(&mut self, set: &'a str, family: Family, address: IpAddr) -> Option<Match<'a>> {
         (Family::of(address) == family).then(|| self.find(set, &[value(address)]))?
     }
 
     /// Answers a question about the source.
-    fn source(&mut self, question: Option<Question<'a>>, hits: &mut Vec<Hit>) -> Answer<'a> {
+    fn source(&mut self, question: Option<Question<'a>>, hits: &mut Hits<'a>) -> Answer<'a> {
         let Some(Question { source, set, asked }) = question else {
             return Answer::No;
         };
@@ -403,7 +423,7 @@ impl<'a, 'p> Run<'a, 'p> {
     /// Looks up a port and the network of an address that has so many leading bits.
     fn find_network(
         &mut self,
-        set: &str,
+        set: &'a str,
         port: u16,
         (source, length): (IpAddr, u8),
     ) -> Option<Match<'a>> {
@@ -416,20 +436,21 @@ impl<'a, 'p> Run<'a, 'p> {
     }
 
     /// Ends the rule with the verdict of a match in a map.
-    fn leads(&mut self, found: Option<Match<'a>>, hits: &mut Vec<Hit>) -> Answer<'a> {
+    fn leads(&mut self, found: Option<Match<'a>>, hits: &mut Hits<'a>) -> Answer<'a> {
         let Some(found) = found else {
             return Answer::No;
         };
-        hits.extend(found.hit);
-        self.unknown |= found.verdict.is_none();
-        let verdict = found.verdict.map(Ending::Verdict);
+        let verdict = found.verdict;
+        hits.extend(Some(found));
+        self.unknown |= verdict.is_none();
+        let verdict = verdict.map(Ending::Verdict);
         verdict.map_or(Answer::No, Answer::End)
     }
 }
 
 /// Matches if a set contains the key.
-fn is_found<'a>(found: Option<Match<'_>>, hits: &mut Vec<Hit>) -> Answer<'a> {
+fn is_found<'a>(found: Option<Match<'a>>, hits: &mut Hits<'a>) -> Answer<'a> {
     let is_found = found.is_some();
-    hits.extend(found.and_then(|found| found.hit));
+    hits.extend(found);
     is_found.into()
 }

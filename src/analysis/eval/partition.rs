@@ -11,47 +11,39 @@ use std::rc::Rc;
 
 use indexmap::IndexMap;
 
-use crate::net::AddressSet;
+use crate::net::{AddressSet, Family};
 use crate::ruleset::check::JUMP_MAX;
 use crate::ruleset::{
-    Address, Chain, End, Expression, Hook, Interface, L4Protocol, Port, Rule, Ruleset, Verdict,
+    Address, End, Expression, Hook, Interface, Port, Rule, Ruleset, Set, Verdict,
 };
 
 use super::local::deny_local_only;
-use super::lookup::{Unknown, ports_alike};
+use super::lookup::Unknown;
+use super::names::Names;
 use super::packet::Packet;
 use super::pool::{Fast, Pool};
 use super::question::{Asked, Question};
 use super::trace::{Decision, Step};
-use super::{ALL_PORTS, Answer, Ending, Run, bases, overlap};
+use super::{ALL_PORTS, Answer, Ending, Hits, Run, bases, overlap};
 
 /// Sources for which a packet meets the same rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Region {
+pub struct Region<S = Vec<Step>> {
     /// The sources, never none.
     pub sources: Rc<AddressSet>,
     /// What becomes of the packet; `None` if it meets something that cannot be evaluated, so that only the
     /// kernel knows.
     pub decision: Option<Decision>,
     /// The rules that led there, as in [`Trace::steps`](super::Trace::steps), without the elements that
-    /// contain the source.
-    pub steps: Vec<Step>,
-}
-
-/// The steps that a region has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::analysis) enum Steps {
-    /// All that led to the decision.
-    All,
-    /// The last, which decides: a step has copies of names, and thousands of ports are compared by it.
-    Last,
+    /// contain the source; or the last of them.
+    pub steps: S,
 }
 
 /// What becomes of a packet from every source of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Partition<'a> {
+pub struct Partition<'a, S = Vec<Step>> {
     /// Disjoint, and together the whole set. At most one for each rule that decides.
-    pub regions: Vec<Region>,
+    pub regions: Vec<Region<S>>,
     /// The ports around that of the packet for which all of this is the same; first and last. Only of a
     /// packet whose destination port was not translated.
     pub ports: (u16, u16),
@@ -63,13 +55,24 @@ pub struct Partition<'a> {
     pub interfaces: Vec<&'a Interface>,
 }
 
+/// The rule that decides about a packet. It borrows: thousands of ports are compared by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Last<'a> {
+    /// Its chain.
+    pub chain: &'a str,
+    /// Its comment, or that of an element by which it matched.
+    pub comment: Option<&'a str>,
+}
+
 /// A rule by its chain and its place there, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place<'a> {
     /// The chain.
     chain: &'a str,
     /// The place of the rule.
-    rule: usize,
+    index: usize,
+    /// The rule.
+    rule: &'a Rule,
 }
 
 /// A partition without the elements by which rules matched.
@@ -99,15 +102,15 @@ pub struct Symbolic<'a> {
     /// Whether prerouting accepts every packet that is not for this host.
     denies_local_only: bool,
     /// What sets and maps hold, of those that were asked for.
-    found: IndexMap<(*const u8, Asked), Result<Found<'a>, Unknown>, Fast>,
-    /// The chains that were entered, by their names' places in memory: names are long, alike and many.
-    chains: IndexMap<*const u8, &'a Chain, Fast>,
-    /// The ports that a set or map tells apart from others, around the one that was asked for last.
-    alike: IndexMap<(*const u8, L4Protocol), (u16, u16), Fast>,
+    found: IndexMap<(Option<*const Set>, Family, Asked), Known<'a>, Fast>,
+    names: Names<'a>,
 }
 
 /// Sources apart by the verdict that a map has for them; a set has none.
 type Found<'a> = Rc<[(Rc<AddressSet>, Option<&'a Verdict>)]>;
+
+/// What a set or map holds, if it can be asked.
+type Known<'a> = Result<Found<'a>, Unknown>;
 
 impl<'a> Symbolic<'a> {
     /// Returns the evaluator of a ruleset.
@@ -120,8 +123,7 @@ impl<'a> Symbolic<'a> {
             denies_local_only: deny_local_only(ruleset, prerouting),
             bases,
             found: IndexMap::default(),
-            chains: IndexMap::default(),
-            alike: IndexMap::default(),
+            names: Names::new(ruleset),
         }
     }
 
@@ -141,17 +143,26 @@ impl<'a> Symbolic<'a> {
         packet: &Packet,
         sources: &Rc<AddressSet>,
     ) -> Partition<'a> {
-        self.partition_with(pool, packet, sources, Steps::All)
+        self.partition_with(pool, packet, sources, Self::steps)
     }
 
-    /// Does the same, with these steps.
-    pub(in crate::analysis) fn partition_with(
+    /// Does the same for the last steps only.
+    pub(in crate::analysis) fn partition_by_last(
         &mut self,
         pool: &mut Pool,
         packet: &Packet,
         sources: &Rc<AddressSet>,
-        steps: Steps,
-    ) -> Partition<'a> {
+    ) -> Partition<'a, Option<Last<'a>>> {
+        self.partition_with(pool, packet, sources, Self::last)
+    }
+
+    fn partition_with<S>(
+        &mut self,
+        pool: &mut Pool,
+        packet: &Packet,
+        sources: &Rc<AddressSet>,
+        steps: fn(&mut Self, &Packet, &[Place<'a>]) -> S,
+    ) -> Partition<'a, S> {
         let source = packet.flow.source;
         let connection = packet.connection;
         let packet = if connection.is_none_or(|c| c.original.source == source) {
@@ -164,12 +175,8 @@ impl<'a> Symbolic<'a> {
         let outline = self.outline(pool, &packet, arriving.as_ref(), sources);
         let regions = outline.regions.into_iter().map(|outcome| {
             let seen = arriving.as_ref().filter(|_| outcome.early);
-            let trail = match steps {
-                Steps::All => &outcome.trail[..],
-                Steps::Last => outcome.trail.last().map_or(&[][..], std::slice::from_ref),
-            };
             Region {
-                steps: self.steps(seen.unwrap_or(&packet), trail, steps),
+                steps: steps(self, seen.unwrap_or(&packet), &outcome.trail),
                 sources: outcome.sources,
                 decision: outcome.decision,
             }
@@ -229,7 +236,7 @@ impl<'a> Symbolic<'a> {
             for base in early.iter() {
                 walk.base(base);
             }
-            walk.leave_prerouting();
+            walk.leave_prerouting(sources);
             walk.packet = packet;
         }
         for base in bases.iter().flat_map(|bases| bases.iter()) {
@@ -245,52 +252,41 @@ impl<'a> Symbolic<'a> {
     }
 
     /// Returns the rules of a trail with what they matched by, but for sources.
-    fn steps(&self, packet: &Packet, trail: &[Place<'_>], steps: Steps) -> Vec<Step> {
-        let step = |place: &Place<'_>| {
-            let rule = self
-                .ruleset
-                .chains
-                .get(place.chain)?
-                .rules
-                .get(place.rule)?;
-            let mut hits = Vec::new();
-            // Of the last step only what decides is wanted, which its own comment says.
-            if steps == Steps::Last && rule.comment.is_some() {
-                return Step::of((place.chain, place.rule), rule, hits);
-            }
-            let mut run = Run::new(self.ruleset, packet, true);
-            for expression in &rule.expressions {
-                if Question::of(expression, packet).is_none() {
-                    run.answer(expression, &mut hits);
-                }
-            }
-            Step::of((place.chain, place.rule), rule, hits)
+    fn steps(&mut self, packet: &Packet, trail: &[Place<'a>]) -> Vec<Step> {
+        let step = |place: &Place<'a>| {
+            let hits = self.hits(packet, place.rule, true);
+            Step::of((place.chain, place.index), place.rule, hits.all)
         };
         trail.iter().filter_map(step).collect()
     }
 
-    fn chain(&mut self, name: &'a str) -> Option<&'a Chain> {
-        if let Some(chain) = self.chains.get(&name.as_ptr()) {
-            return Some(chain);
-        }
-        let chain = self.ruleset.chains.get(name)?;
-        self.chains.insert(name.as_ptr(), chain);
-        Some(chain)
+    /// Returns the last rule of a trail.
+    fn last(&mut self, packet: &Packet, trail: &[Place<'a>]) -> Option<Last<'a>> {
+        let place = trail.last()?;
+        let own = place.rule.comment.as_deref();
+        Some(Last {
+            chain: place.chain,
+            comment: own.or_else(|| self.hits(packet, place.rule, false).comment),
+        })
     }
 
-    /// Returns the ports around one for which a look-up has the same answer, as [`ports_alike`].
-    fn ports_alike(&mut self, set: &'a str, protocol: L4Protocol, port: u16) -> (u16, u16) {
-        let alike = self.alike.entry((set.as_ptr(), protocol)).or_insert((1, 0));
-        if !(alike.0..=alike.1).contains(&port) {
-            *alike = ports_alike(self.ruleset, set, protocol, port);
+    /// Returns what a rule matched by, but for sources.
+    fn hits(&mut self, packet: &Packet, rule: &'a Rule, wants_hits: bool) -> Hits<'a> {
+        let mut hits = Hits::default();
+        let mut run = Run::new(&mut self.names, packet, wants_hits);
+        for expression in &rule.expressions {
+            if Question::of(expression, packet).is_none() {
+                run.answer(expression, &mut hits);
+            }
         }
-        *alike
+        hits
     }
 
-    fn found(&mut self, pool: &mut Pool, question: &Question<'a>) -> Result<Found<'a>, Unknown> {
+    fn found(&mut self, pool: &mut Pool, question: &Question<'a>) -> Known<'a> {
         let ruleset = self.ruleset;
-        // The name of a set in one expression is at one place in memory.
-        let found = self.found.entry((question.set.as_ptr(), question.asked));
+        let set = self.names.set(question.set).map(std::ptr::from_ref);
+        let family = Family::of(question.source);
+        let found = self.found.entry((set, family, question.asked));
         let found = found.or_insert_with(|| {
             let all = question.sources(ruleset)?.into_iter();
             Ok(all
@@ -334,16 +330,20 @@ impl<'a> Walk<'_, 'a> {
         self.trail.clear();
     }
 
-    /// Makes what prerouting accepts one region without rules: it is judged as if there were no chain.
-    fn leave_prerouting(&mut self) {
-        let mut accepted = self.pool.nobody();
-        for region in std::mem::take(&mut self.regions) {
-            if region.decision == Some(Decision::Accept) {
-                accepted = self.pool.union(&accepted, &region.sources);
-            } else {
-                self.regions.push(region);
-            }
-        }
+    /// Makes what prerouting accepts of these sources one region without rules: it is judged as if there were no
+    /// chain.
+    fn leave_prerouting(&mut self, sources: &Rc<AddressSet>) {
+        let (accepted, denied): (Vec<_>, Vec<_>) = std::mem::take(&mut self.regions)
+            .into_iter()
+            .partition(|region| region.decision == Some(Decision::Accept));
+        let accepted = if denied.is_empty() {
+            Rc::clone(sources)
+        } else {
+            let nobody = self.pool.nobody();
+            let sources = accepted.iter().map(|region| &region.sources);
+            sources.fold(nobody, |all, some| self.pool.union(&all, some))
+        };
+        self.regions = denied;
         self.regions.push(Outcome {
             sources: accepted,
             decision: Some(Decision::Accept),
@@ -365,7 +365,8 @@ impl<'a> Walk<'_, 'a> {
 
     /// Returns the sources that a chain leaves without a decision.
     fn chain(&mut self, name: &'a str, sources: Rc<AddressSet>, depth: usize) -> Rc<AddressSet> {
-        let (Some(chain), Some(depth)) = (self.symbolic.chain(name), depth.checked_sub(1)) else {
+        let (Some(chain), Some(depth)) = (self.symbolic.names.chain(name), depth.checked_sub(1))
+        else {
             self.decide(sources, None);
             return self.pool.nobody();
         };
@@ -382,7 +383,8 @@ impl<'a> Walk<'_, 'a> {
                 if !rule.is_mute() {
                     self.trail.push(Place {
                         chain: name,
-                        rule: index,
+                        index,
+                        rule,
                     });
                 }
                 let leads = |verdict: &Verdict| verdict.chain().is_some();
@@ -446,8 +448,9 @@ impl<'a> Walk<'_, 'a> {
         for expression in &rule.expressions {
             self.note(expression);
             let Some(question) = Question::of(expression, self.packet) else {
-                let mut run = Run::new(self.symbolic.ruleset, self.packet, false);
-                let answer = run.answer(expression, &mut Vec::new());
+                let names = &mut self.symbolic.names;
+                let mut run = Run::new(names, self.packet, false);
+                let answer = run.answer(expression, &mut Hits::default());
                 if run.unknown {
                     self.unknown(current, &matched);
                     return;
@@ -581,7 +584,7 @@ impl<'a> Walk<'_, 'a> {
             }
         };
         if let Some((set, port)) = asked {
-            let alike = self.symbolic.ports_alike(set, packet.protocol, port);
+            let alike = self.symbolic.names.ports_alike(set, packet.protocol, port);
             self.ports = overlap(self.ports, alike);
         }
     }

@@ -80,6 +80,9 @@ impl Pool {
         if Rc::ptr_eq(a, b) || a.is_empty() {
             return Rc::clone(a);
         }
+        if is_whole(a, b) {
+            return self.one(Rc::clone(b));
+        }
         self.operate(Operation::Intersection, a, b, AddressSet::intersection)
     }
 
@@ -87,6 +90,9 @@ impl Pool {
     pub fn difference(&mut self, a: &Rc<AddressSet>, b: &Rc<AddressSet>) -> Rc<AddressSet> {
         if a.is_empty() || b.is_empty() {
             return Rc::clone(a);
+        }
+        if Rc::ptr_eq(a, b) {
+            return self.nobody();
         }
         self.operate(Operation::Difference, a, b, AddressSet::difference)
     }
@@ -135,4 +141,10 @@ impl Pool {
         self.sets.insert(Rc::clone(&set));
         set
     }
+}
+
+/// Whether one set holds every address of the only family that another one has.
+fn is_whole(all: &AddressSet, some: &AddressSet) -> bool {
+    (all.v4() == [(0, u32::MAX)] && some.v6().is_empty())
+        || (all.v6() == [(0, u128::MAX)] && some.v4().is_empty())
 }

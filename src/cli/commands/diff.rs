@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::analysis::difference::{Difference, Effect, Row};
 use crate::analysis::eval::Pool;
 use crate::cli::arguments::BundleArgs;
-use crate::cli::load::load;
+use crate::cli::load::load_both;
 use crate::cli::page_file::{self, Destination, Page};
 use crate::cli::report::difference;
 use crate::cli::report::failure::Failure;
@@ -88,8 +88,8 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &DiffArgs) -> Result<ExitCod
         Format::Json => terminal.as_json(),
         Format::Text | Format::Github => terminal,
     };
-    let old = load(terminal, &args.bundle.to_show(&args.old)?)?;
-    let new = load(terminal, &args.bundle.to_show(&args.new)?)?;
+    let location = |path| args.bundle.to_show(path);
+    let [old, new] = load_both(terminal, &location(&args.old)?, location(&args.new))?;
     let mut pool = Pool::default();
     let (difference, unknown) = compared(&mut pool, &old, &new);
     let names = (untrusted::path(&args.old), untrusted::path(&args.new));

@@ -71,6 +71,9 @@ pub const SHARED_ALLOWED: &str = "shared.allowed";
 /// The set that counts denied packets, by port.
 pub const SHARED_DENIED: &str = "shared.denied";
 
+/// What the names of chains of ports that share sets end with, before the protocol.
+const SHARED_PORTS: &str = "shared";
+
 /// The suffix of a port's set of interfaces.
 const INTERFACES: &str = ".interfaces";
 /// The suffixes of a port's own lists.
@@ -81,6 +84,7 @@ const GRANT: &str = ".grant";
 const PORT: &str = "port-";
 const HOST: &str = "host-";
 const FROM_CONTAINERS: &str = "containers-";
+const HOST_FROM: &str = "host-containers-";
 const CONTAINER: &str = "container-";
 const EARLY: &str = "early-";
 /// The prefix of the chains that deny what a key excludes.
@@ -115,7 +119,7 @@ impl Context {
 
     /// Returns the chain of ports that share sets.
     pub(super) fn shared_chain(self, protocol: Protocol) -> String {
-        format!("{}-{protocol}", self.prefix("shared"))
+        format!("{}{SHARED_PORTS}-{protocol}", self.before())
     }
 
     /// Returns the chain for packets to one address of this host.
@@ -144,12 +148,17 @@ impl Context {
     }
 
     fn prefix(self, name: &str) -> String {
+        format!("{}{name}", self.before())
+    }
+
+    /// Returns what the names of chains that several keys have in common, and of maps, begin with.
+    fn before(self) -> &'static str {
         match self {
-            Self::Early => format!("{EARLY}{name}"),
-            Self::Published => name.to_owned(),
-            Self::Host => format!("{HOST}{name}"),
-            Self::HostFromContainers => format!("{HOST}{FROM_CONTAINERS}{name}"),
-            Self::Container => format!("{CONTAINER}{name}"),
+            Self::Early => EARLY,
+            Self::Published => "",
+            Self::Host => HOST,
+            Self::HostFromContainers => HOST_FROM,
+            Self::Container => CONTAINER,
         }
     }
 }
@@ -210,11 +219,12 @@ pub fn port_of_chain(chain: &str) -> Option<(Context, HostPorts)> {
 #[must_use]
 pub fn key_of_step(chain: &str, port: u16) -> Option<HostPorts> {
     let shared = || {
-        let protocol = Protocol::by_name(chain.rsplit_once('-')?.1)?;
-        let mut contexts = [Context::Published, Context::Host, Context::Early].into_iter();
-        contexts
-            .any(|context| context.shared_chain(protocol) == chain)
-            .then(|| HostPorts::one(None, protocol, port))
+        let (name, protocol) = chain.rsplit_once('-')?;
+        let mut prefixes = [Context::Published, Context::Host, Context::Early].into_iter();
+        let is_shared =
+            prefixes.any(|context| name.strip_prefix(context.before()) == Some(SHARED_PORTS));
+        let protocol = Protocol::by_name(protocol).filter(|_| is_shared)?;
+        Some(HostPorts::one(None, protocol, port))
     };
     port_of_chain(chain).map(|(_, key)| key).or_else(shared)
 }

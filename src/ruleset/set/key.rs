@@ -1,5 +1,6 @@
 //! Keys of sets: one field, or two concatenated.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -140,6 +141,9 @@ pub trait Scalar: Clone + Ord + fmt::Debug {
 
     /// Returns the key with a value; `None` if the value is of another field.
     fn of(value: Value<'_>) -> Option<Self>;
+
+    /// Compares the key with a value; `None` if the value is of another field.
+    fn compare(&self, value: Value<'_>) -> Option<Ordering>;
 }
 
 macro_rules! scalars {
@@ -156,6 +160,10 @@ macro_rules! scalars {
                     Value::$kind(number) => Some(number),
                     _ => None,
                 }
+            }
+
+            fn compare(&self, value: Value<'_>) -> Option<Ordering> {
+                Self::of(value).map(|other| self.cmp(&other))
             }
         })+
     };
@@ -176,6 +184,13 @@ impl Scalar for String {
             _ => None,
         }
     }
+
+    fn compare(&self, value: Value<'_>) -> Option<Ordering> {
+        match value {
+            Value::Interface(name) => Some(self.as_str().cmp(name)),
+            _ => None,
+        }
+    }
 }
 
 /// A key: one field, or two concatenated.
@@ -193,6 +208,9 @@ pub trait Key: Clone + Ord + fmt::Debug {
 
     /// Returns the key with these values; `None` if they are of other fields.
     fn of_values(values: &[Value<'_>]) -> Option<Self>;
+
+    /// Compares the key with these values; `None` if they are of other fields.
+    fn compare(&self, values: &[Value<'_>]) -> Option<Ordering>;
 }
 
 impl<A: Scalar> Key for A {
@@ -213,6 +231,13 @@ impl<A: Scalar> Key for A {
             _ => None,
         }
     }
+
+    fn compare(&self, values: &[Value<'_>]) -> Option<Ordering> {
+        match values {
+            [value] => Scalar::compare(self, *value),
+            _ => None,
+        }
+    }
 }
 
 impl<A: Scalar, B: Scalar> Key for (A, B) {
@@ -230,6 +255,13 @@ impl<A: Scalar, B: Scalar> Key for (A, B) {
     fn of_values(values: &[Value<'_>]) -> Option<Self> {
         match values {
             [a, b] => Some((A::of(*a)?, B::of(*b)?)),
+            _ => None,
+        }
+    }
+
+    fn compare(&self, values: &[Value<'_>]) -> Option<Ordering> {
+        match values {
+            [a, b] => Some(Scalar::compare(&self.0, *a)?.then(Scalar::compare(&self.1, *b)?)),
             _ => None,
         }
     }

@@ -181,7 +181,7 @@ fn block_json(ruleset: &Ruleset, block: &Block) -> Value {
         json!({
             "verdict": access.verdict().name(),
             "reason": access.judgement.reason().map(|reason| reason.to_string()),
-            "origin": access.line.as_ref().map(ToString::to_string),
+            "origin": access.line().map(|line| line.to_string()),
             "by": access.reason(),
             "limits": json::limits(access.limits(ruleset)),
             "sources": addresses_json(&access.sources),
