@@ -13,8 +13,8 @@ use super::pool::Fast;
 #[derive(Debug)]
 pub(super) struct Names<'a> {
     ruleset: &'a Ruleset,
-    chains: IndexMap<*const u8, Option<&'a Chain>, Fast>,
-    sets: IndexMap<*const u8, Option<&'a Set>, Fast>,
+    chains: IndexMap<*const str, Option<&'a Chain>, Fast>,
+    sets: IndexMap<*const str, Option<&'a Set>, Fast>,
     /// The ports that a set or map tells apart from others, around the one that was asked for last.
     alike: IndexMap<(Option<*const Set>, L4Protocol), (u16, u16), Fast>,
 }
@@ -32,13 +32,13 @@ impl<'a> Names<'a> {
 
     /// Returns the chain of a name.
     pub(super) fn chain(&mut self, name: &'a str) -> Option<&'a Chain> {
-        let chain = self.chains.entry(name.as_ptr());
+        let chain = self.chains.entry(std::ptr::from_ref(name));
         *chain.or_insert_with(|| self.ruleset.chains.get(name))
     }
 
     /// Returns the set or map of a name.
     pub(super) fn set(&mut self, name: &'a str) -> Option<&'a Set> {
-        let set = self.sets.entry(name.as_ptr());
+        let set = self.sets.entry(std::ptr::from_ref(name));
         *set.or_insert_with(|| self.ruleset.sets.get(name))
     }
 
