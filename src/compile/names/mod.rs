@@ -32,6 +32,8 @@ pub(super) const INPUT: &str = "input";
 pub(super) const OUTPUT: &str = "output";
 /// The chain of packets to published ports.
 pub(super) const PUBLISHED: &str = "published";
+/// The chain of packets of connections that went to a loopback address of this host.
+pub(super) const PUBLISHED_LOOPBACK: &str = "published-loopback";
 /// The chain of packets that are routed to a container's address.
 pub(super) const TO_CONTAINER: &str = "to-container";
 /// The chain of packets from containers.
