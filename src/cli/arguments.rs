@@ -39,7 +39,7 @@ pub(super) fn folder(variable: &str, usual: &str) -> PathBuf {
     Path::new(first.unwrap_or(usual)).to_owned()
 }
 
-/// The argument with the path of the policies.
+// The argument with the path of the policies.
 #[derive(Debug, clap::Args)]
 pub(super) struct PolicyPath {
     /// A directory, a file, or a bundle
@@ -100,7 +100,7 @@ pub(super) fn fetched() -> PathBuf {
 /// The heading of these options in the help.
 const BUNDLES: &str = "Options for bundles";
 
-/// The options for policies that are a bundle.
+// The options for policies that are a bundle.
 #[derive(Debug, clap::Args)]
 pub(super) struct BundleArgs {
     /// Trust this key of minisign: a file, or a directory of *.pub files [default: /etc/dfw/policy.pub.d]
@@ -212,7 +212,7 @@ impl BundleArgs {
     }
 }
 
-/// The option with the engines to query.
+// The option with the engines to query.
 #[derive(Debug, clap::Args)]
 pub(super) struct EngineArgs {
     /// Engine to query: PATH, tcp://HOST:PORT, system, running or none

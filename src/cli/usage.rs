@@ -130,6 +130,24 @@ mod tests {
     const LINES: usize = 23;
 
     #[test]
+    fn a_command_is_described_as_in_the_list_of_commands() {
+        let described = |dfw: &clap::Command| -> Vec<_> {
+            let verbs = dfw
+                .get_subcommands()
+                .filter(|verb| verb.get_name() != "help");
+            let text =
+                |verb: &clap::Command| (verb.get_about().cloned(), verb.get_long_about().cloned());
+            verbs
+                .map(|verb| (verb.get_name().to_owned(), text(verb)))
+                .collect()
+        };
+        let mut dfw = command_line();
+        let listed = described(&dfw);
+        dfw.build();
+        assert_eq!(described(&dfw), listed);
+    }
+
+    #[test]
     fn help_fits_a_screen_and_has_examples() {
         let mut dfw = command_line().term_width(WIDTH);
         dfw.build();

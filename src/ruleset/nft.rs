@@ -166,32 +166,27 @@ pub(crate) fn span(first: IpAddr, last: IpAddr) -> String {
 
 fn range4(first: u32, last: u32) -> String {
     let show = |a: u32| Ipv4Addr::from(a).to_string();
-    range(
-        &show(first),
-        &show(last),
-        u128::from(first),
-        u128::from(last),
-        u32::BITS,
-    )
+    range(show, first, last, u32::BITS)
 }
 
 fn range6(first: u128, last: u128) -> String {
     let show = |a: u128| Ipv6Addr::from(a).to_string();
-    range(&show(first), &show(last), first, last, u128::BITS)
+    range(show, first, last, u128::BITS)
 }
 
 /// Returns a range of addresses with so many bits as one address, a network, or `a-b`.
-fn range(a: &str, b: &str, first: u128, last: u128, bits: u32) -> String {
+fn range<A: Copy + Into<u128>>(show: impl Fn(A) -> String, a: A, b: A, bits: u32) -> String {
+    let (first, last): (u128, u128) = (a.into(), b.into());
     // A network starts where its size divides the address; both ends then differ in the host bits
     // only.
     let host = first ^ last;
     let is_network = host & host.wrapping_add(1) == 0 && first & host == 0;
     if first == last {
-        a.to_owned()
+        show(a)
     } else if is_network {
-        format!("{a}/{}", bits - host.count_ones())
+        format!("{}/{}", show(a), bits - host.count_ones())
     } else {
-        format!("{a}-{b}")
+        format!("{}-{}", show(a), show(b))
     }
 }
 

@@ -31,7 +31,7 @@ use crate::store::Policies;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::{self, is_deceptive};
 
-/// Arguments of `dfw apply`.
+// Arguments of `dfw apply`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ApplyArgs {
     #[command(flatten)]

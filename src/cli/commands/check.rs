@@ -12,7 +12,7 @@ use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::untrusted;
 
-/// Arguments of `dfw check`.
+// Arguments of `dfw check`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct CheckArgs {
     #[command(flatten)]

@@ -50,7 +50,7 @@ pub(in crate::cli) struct DiffArgs {
     bundle: BundleArgs,
 }
 
-/// When a comparison is no success.
+// When a comparison is no success.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(in crate::cli) struct ExitArgs {
     /// Exit with 10 if there are changes

@@ -16,7 +16,7 @@ use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Expression, LOG_GROUP, Ruleset, Statement};
 
-/// Arguments of `dfw log`.
+// Arguments of `dfw log`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct LogArgs {
     /// Stop after N packets

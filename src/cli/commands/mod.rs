@@ -30,7 +30,10 @@ use crate::cli::examples;
 use crate::cli::report::failure::Failure;
 use crate::output::terminal::Terminal;
 
+// Only the typed command gets its options: half of clap's time otherwise. They come after the texts below, so a
+// doc comment at a structure of options would take their place.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum Verb {
     /// Show who can reach published ports, and which policy line allows it
     ///

@@ -30,7 +30,7 @@ const REMEMBERED: usize = 4096;
 /// How long to wait for further steps of a packet.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Arguments of `dfw trace`.
+// Arguments of `dfw trace`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct TraceArgs {
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub(in crate::cli) struct TraceArgs {
     count: u32,
 }
 
-/// The filter: at least one of these options.
+// The filter: at least one of these options.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Which {

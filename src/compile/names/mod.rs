@@ -32,6 +32,8 @@ pub(super) const INPUT: &str = "input";
 pub(super) const OUTPUT: &str = "output";
 /// The chain of packets to published ports.
 pub(super) const PUBLISHED: &str = "published";
+/// The chain of packets of connections that went to a loopback address of this host.
+pub(super) const PUBLISHED_LOOPBACK: &str = "published-loopback";
 /// The chain of packets that are routed to a container's address.
 pub(super) const TO_CONTAINER: &str = "to-container";
 /// The chain of packets from containers.
@@ -114,7 +116,7 @@ impl Context {
             Self::Host | Self::Container => HOST,
             Self::HostFromContainers => FROM_CONTAINERS,
         };
-        format!("{prefix}{}", port(key))
+        [prefix, &port(key)].concat()
     }
 
     /// Returns the chain of ports that share sets.
@@ -166,15 +168,20 @@ impl Context {
 /// Returns a key without slashes, colons and brackets: `80-tcp`, `8000-8010-tcp`,
 /// `203.0.113.10-8082-tcp`.
 fn port(key: &HostPorts) -> String {
-    let address = key
-        .address
-        .map_or_else(String::new, |a| format!("{}-", identifier(a)));
-    let ports = if key.first == key.last {
-        key.first.to_string()
-    } else {
-        format!("{}-{}", key.first, key.last)
-    };
-    format!("{address}{ports}-{}", key.protocol)
+    // Every port has several names, and `format` takes five times as long.
+    let mut name = String::new();
+    if let Some(address) = key.address {
+        name.push_str(&identifier(address));
+        name.push('-');
+    }
+    name.push_str(&key.first.to_string());
+    if key.first != key.last {
+        name.push('-');
+        name.push_str(&key.last.to_string());
+    }
+    name.push('-');
+    name.push_str(key.protocol.name());
+    name
 }
 
 /// Returns the key in what [`port`] makes of it.
@@ -390,11 +397,12 @@ impl List {
     /// Returns the name of the set of a part.
     pub(super) fn set(&self, part: Part) -> String {
         let part = part.name();
+        let of_key = |key, end| [PORT, &port(key), end, ".", part].concat();
         match self {
-            Self::Source(name) => format!("{name}.{part}"),
-            Self::Allow(key) => format!("{PORT}{}{ALLOW}.{part}", port(key)),
-            Self::Except(key) => format!("{PORT}{}{EXCEPT}.{part}", port(key)),
-            Self::Granted(key) => format!("{PORT}{}{GRANT}.{part}", port(key)),
+            Self::Source(name) => [name, ".", part].concat(),
+            Self::Allow(key) => of_key(key, ALLOW),
+            Self::Except(key) => of_key(key, EXCEPT),
+            Self::Granted(key) => of_key(key, GRANT),
         }
     }
 

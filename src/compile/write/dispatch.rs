@@ -37,13 +37,20 @@ impl Compiler<'_> {
         if judges {
             self.shared_chains(context);
         }
+        let shared: BTreeMap<Protocol, Verdict> = Protocol::ALL
+            .into_iter()
+            .map(|protocol| (protocol, Verdict::Goto(context.shared_chain(protocol))))
+            .collect();
         let keys = policy.ports.iter();
         for (key, port) in keys.filter(|(key, _)| context.has(key.protocol)) {
             let verdict = if context == Context::Early && !self.is_early(key, port) {
                 // Must not fall through to a key around it.
                 Verdict::Accept
-            } else if judges && self.shared.contains(key) {
-                Verdict::Goto(context.shared_chain(key.protocol))
+            } else if let Some(verdict) = shared
+                .get(&key.protocol)
+                .filter(|_| judges && self.shared.contains(key))
+            {
+                verdict.clone()
             } else {
                 self.port_chain(context, key, port);
                 port_verdict(context, key, port)

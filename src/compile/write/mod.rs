@@ -26,7 +26,7 @@ use crate::untrusted::is_deceptive;
 use super::logged;
 use super::names::{
     CONTAINERS, Context, EGRESS, EXEMPT, FOREIGN, FORWARD, HOST_FROM_CONTAINERS, INPUT, PUBLISHED,
-    REMEMBER, TO_CONTAINER,
+    PUBLISHED_LOOPBACK, REMEMBER, TO_CONTAINER,
 };
 use granted::Granted;
 pub use own::{Overlap, overlaps};
@@ -51,7 +51,6 @@ pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
     compiler.early();
     compiler.forward();
     compiler.input();
-    compiler.published();
     compiler.chain_to_containers();
     if host.old_kernel {
         for chain in compiler.ruleset.chains.values_mut() {
@@ -134,8 +133,8 @@ impl Compiler<'_> {
     }
 
     fn forward(&mut self) {
-        // First packets of clients, the most frequent ones; exemptions by origin are only evaluated for
-        // packets that would be denied.
+        // Packets to and from published ports first, the most frequent ones; exemptions are only evaluated for
+        // those that would be denied. Replies are filtered too, so that revoking takes effect at once.
         let mut rules = Vec::new();
         if self.policy.settings.connection_mark {
             self.remember();
@@ -147,13 +146,13 @@ impl Compiler<'_> {
         }
         rules.push(Rule::new(
             vec![
-                Expression::Conntrack(Conntrack::Direction(Direction::Original)),
                 Expression::Conntrack(Conntrack::DestinationNat),
                 goto(PUBLISHED),
             ],
             None,
         ));
         let spoken = self.spoken();
+        self.published(spoken.back.clone());
         self.egress(spoken.out);
         rules.push(Rule::new(vec![from_container(true), goto(EGRESS)], None));
         rules.extend(spoken.back);
@@ -216,28 +215,15 @@ impl Compiler<'_> {
 
     /// Adds the chain of packets from containers, except for those to published ports.
     fn egress(&mut self, from_udp_ports: Option<Rule>) {
-        let mut rules = vec![
-            Rule::new(
-                vec![
-                    to_container(false),
-                    Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
-                    Expression::Conntrack(Conntrack::DestinationNat),
-                    goto(PUBLISHED),
-                ],
-                note(
-                    "replies from published ports: filtered so that revoking takes effect at once",
-                ),
-            ),
-            Rule::new(
-                vec![
-                    to_container(false),
-                    Expression::Conntrack(Conntrack::Resumed),
-                    Expression::Statement(Statement::Counter),
-                    drop(),
-                ],
-                note("mid-stream reply without conntrack entry; client may have been revoked"),
-            ),
-        ];
+        let mut rules = vec![Rule::new(
+            vec![
+                to_container(false),
+                Expression::Conntrack(Conntrack::Resumed),
+                Expression::Statement(Statement::Counter),
+                drop(),
+            ],
+            note("mid-stream reply without conntrack entry; client may have been revoked"),
+        )];
         rules.extend(from_udp_ports);
         rules.push(Rule::new(vec![accept()], note("packets from containers")));
         self.chain(EGRESS, rules);
@@ -273,17 +259,27 @@ impl Compiler<'_> {
         self.base(INPUT, Hook::Input, rules);
     }
 
-    fn published(&mut self) {
+    /// Adds the chain of packets of connections to published ports, in both directions. `back` filters
+    /// packets to published UDP ports on connections opened by containers.
+    fn published(&mut self, back: Option<Rule>) {
         self.exempt();
-        let mut rules = vec![Rule::new(
-            vec![
-                Expression::Address(Address::ToLoopback(Tuple::Original)),
-                Expression::Statement(Statement::Counter),
-                drop(),
-            ],
-            note("loopback address from the network (RFC 1122, 3.2.1.3)"),
-        )];
-        rules.extend(self.dispatch(Context::Published));
+        self.published_loopback();
+        let to_loopback = vec![
+            Expression::Address(Address::ToLoopback(Tuple::Original)),
+            jump(PUBLISHED_LOOPBACK),
+        ];
+        let mut rules = vec![Rule::new(to_loopback, None)];
+        let dispatch = self.dispatch(Context::Published);
+        if let Some(mut back) = back {
+            // Of connections that containers open, those whose destination is translated come in here.
+            // Segments of TCP leave before.
+            let at = dispatch.iter().take_while(|rule| is_for_tcp(rule)).count();
+            back.expressions.insert(2, from_container(false));
+            let (tcp, rest) = dispatch.split_at(at);
+            rules.extend([tcp, &[back], rest].concat());
+        } else {
+            rules.extend(dispatch);
+        }
         if self.policy.default == DefaultAction::Deny {
             rules.extend(errors());
             rules.push(Rule::new(vec![jump(EXEMPT)], None));
@@ -299,16 +295,42 @@ impl Compiler<'_> {
         self.chain(PUBLISHED, rules);
     }
 
-    /// Adds the chain that exempts packets from containers and foreign interfaces.
+    /// Adds the chain of connections that went to a loopback address.
+    fn published_loopback(&mut self) {
+        let back = || Expression::Statement(Statement::Verdict(Verdict::Return));
+        let deny = vec![Expression::Statement(Statement::Counter), drop()];
+        let rules = vec![
+            Rule::new(reply(to_container(true), back()), None),
+            Rule::new(reply(from_container(false), back()), None),
+            Rule::new(
+                deny,
+                note("loopback address from the network (RFC 1122, 3.2.1.3)"),
+            ),
+        ];
+        self.chain(PUBLISHED_LOOPBACK, rules);
+    }
+
+    /// Adds the chain that exempts packets from containers and foreign interfaces, and replies other than
+    /// those that leave containers for others.
     fn exempt(&mut self) {
-        let mut rules = vec![Rule::new(
-            vec![
-                Expression::Conntrack(Conntrack::Direction(Direction::Original)),
-                from_container(true),
-                accept(),
-            ],
-            note("from containers to ports of this host"),
-        )];
+        let mut rules = vec![
+            Rule::new(
+                vec![
+                    Expression::Conntrack(Conntrack::Direction(Direction::Original)),
+                    from_container(true),
+                    accept(),
+                ],
+                note("from containers to ports of this host"),
+            ),
+            Rule::new(
+                reply(to_container(true), accept()),
+                note("replies to requests of containers"),
+            ),
+            Rule::new(
+                reply(from_container(false), accept()),
+                note("replies that no container sends"),
+            ),
+        ];
         if self.ruleset.sets.contains_key(FOREIGN) {
             rules.push(Rule::new(
                 vec![
@@ -394,6 +416,19 @@ impl Compiler<'_> {
             .chains
             .insert(name.to_owned(), Chain { base, rules });
     }
+}
+
+/// Matches replies through an interface.
+fn reply(interface: Expression, verdict: Expression) -> Vec<Expression> {
+    let reply = Expression::Conntrack(Conntrack::Direction(Direction::Reply));
+    vec![reply, interface, verdict]
+}
+
+/// Returns whether a rule looks up a port of TCP only.
+fn is_for_tcp(rule: &Rule) -> bool {
+    let tcp = L4Protocol::Tcp;
+    let is_map = |e: &Expression| matches!(e, Expression::Port(Port::Map { protocol, .. }) if *protocol == tcp);
+    rule.expressions.first().is_some_and(is_map)
 }
 
 /// Accepts related ICMP errors, which have no ports.

@@ -210,8 +210,15 @@ impl Compiler<'_> {
         ];
         let mut sets = Vec::new();
         for (part, fits, elements) in kinds {
+            let is_empty = match part.family() {
+                Family::V4 => v4.is_empty(),
+                Family::V6 => v6.is_empty(),
+            };
+            if !fits || is_empty && !changes {
+                continue;
+            }
             let set = list.set(part);
-            if fits && !self.ruleset.sets.contains_key(&set) {
+            if !self.ruleset.sets.contains_key(&set) {
                 let elements = elements();
                 if elements.is_empty() && !(changes && part.is_short()) {
                     continue;
@@ -221,9 +228,7 @@ impl Compiler<'_> {
                     .sets
                     .insert(set.clone(), Set { elements, comment });
             }
-            if fits {
-                sets.push((part.family(), set));
-            }
+            sets.push((part.family(), set));
         }
         sets
     }

@@ -49,7 +49,7 @@ enum BundleVerb {
     Renew(renew::RenewArgs),
 }
 
-/// The times of a head.
+// The times of a head.
 #[derive(Debug, clap::Args)]
 struct TimeArgs {
     /// For how long hosts accept it: from `1m` to `366d`

@@ -34,7 +34,7 @@ use crate::untrusted::clean;
 
 use packet::Explained;
 
-/// Arguments of `dfw explain`.
+// Arguments of `dfw explain`.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("question").args(["from", "to"]).required(true).multiple(true)))]
 pub(in crate::cli) struct ExplainArgs {

@@ -54,7 +54,7 @@ enum FleetVerb {
     Repair(RepairArgs),
 }
 
-/// The store, and who may have signed what is in it.
+// The store, and who may have signed what is in it.
 #[derive(Debug, clap::Args)]
 struct StoreArgs {
     /// The store: <etcd://HOST,HOST,HOST/SITE>
@@ -71,7 +71,7 @@ struct StoreArgs {
     operations_key: Vec<PathBuf>,
 }
 
-/// How a roll-out goes on.
+// How a roll-out goes on.
 #[derive(Debug, clap::Args)]
 struct WaitArgs {
     /// Open all stages at once
@@ -85,7 +85,7 @@ struct WaitArgs {
     patience: Duration,
 }
 
-/// The keys that sign.
+// The keys that sign.
 #[derive(Debug, clap::Args)]
 struct SecretArgs {
     /// Sign with this secret key of minisign
