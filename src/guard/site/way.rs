@@ -153,7 +153,7 @@ mod tests {
         let v6 = ("[2001:db8::2]:40000", "[2001:db8:1::1]:443");
         for way in [v4, v6] {
             for (policy, line) in [
-                ("ports: {1024-65535: []}\n", Some("web.yaml:3")),
+                ("ports: {1024-65535: []}\n", Some("web.yaml:2")),
                 (
                     "ports:\n  1024-50000: []\n  50001-61000: []\n",
                     Some("web.yaml:3"),
