@@ -33,8 +33,8 @@ mod transaction;
 pub mod unconfirmed;
 mod watch;
 
-use attempts::READS;
 pub use attempts::{Attempt, COMMITS, attempts};
+use attempts::{PATIENCE, READS, reads};
 pub use batch::{Batch, FinishedBatch, Subject, What};
 pub use owner::Claim;
 pub use proposal::Proposal;
@@ -74,7 +74,9 @@ pub enum Error {
     #[error("another program already listens on NFLOG group {0}")]
     GroupTaken(u16),
     /// Other programs changed rulesets during every attempt.
-    #[error("other programs keep changing rulesets: gave up after {READS} attempts")]
+    #[error(
+        "other programs keep changing rulesets: gave up after {READS} attempts and {PATIENCE:?}"
+    )]
     Busy,
     /// The transaction exceeds the send buffer of the socket.
     #[error("the transaction has {0} bytes, more than the netlink socket can send")]
@@ -254,7 +256,7 @@ impl Kernel {
     }
 
     fn consistent(&self, depth: Depth) -> Result<Snapshot, Error> {
-        for _ in attempts(READS) {
+        for _ in reads() {
             let generation = self.generation()?;
             let Some((installed, foreign_chains)) = self.read(depth, true)? else {
                 continue;
@@ -408,7 +410,7 @@ fn about_links<T>(
     decode: impl Fn(&Message<'_>) -> Result<Option<T>, Malformed>,
 ) -> Result<Vec<T>, Error> {
     let socket = Socket::route()?;
-    for _ in attempts(READS) {
+    for _ in reads() {
         let mut found = Vec::new();
         let complete = ask(&socket, question, |message| {
             found.extend(decode(message)?);

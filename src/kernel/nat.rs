@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::attempts::READS;
-use super::{Error, Kernel, ask, attempts};
+use super::attempts::reads;
+use super::{Error, Kernel, ask};
 use crate::netlink::message::{Malformed, Message};
 use crate::netlink::socket::Socket;
 use crate::nftables::foreign::{
@@ -67,7 +67,7 @@ impl Kernel {
     /// `Error::Permission`, `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be
     /// read.
     pub fn nat_rules(&self) -> Result<Option<NatRules>, Error> {
-        for _ in attempts(READS) {
+        for _ in reads() {
             let generation = self.generation()?;
             let mut reading = Reading::default();
             if !self.read_nat(&mut reading)? || self.generation()? != generation {

@@ -8,8 +8,8 @@ use crate::nftables::object::{self, Object, TableObject, is_inet};
 use crate::nftables::request;
 use crate::ruleset::TABLE;
 
-use super::attempts::READS;
-use super::{Batch, Error, Kernel, Outcome, attempts};
+use super::attempts::reads;
+use super::{Batch, Error, Kernel, Outcome};
 
 /// `NFT_TABLE_F_OWNER` and `NFT_TABLE_F_PERSIST` of `linux/netfilter/nf_tables.h`.
 const OWNER: u32 = 2;
@@ -45,7 +45,7 @@ impl Kernel {
             done => done?,
         };
         self.flags.set(flags);
-        for _ in attempts(READS) {
+        for _ in reads() {
             let generation = self.generation()?;
             let Some(table) = self.table()? else {
                 return Ok(Claim::Nothing);

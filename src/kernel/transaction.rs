@@ -7,10 +7,10 @@ use crate::netlink::message::Messages;
 use crate::plan::{self, Operation, Plan};
 use crate::ruleset::Ruleset;
 
-use super::attempts::READS;
+use super::attempts::reads;
 use super::gap::Gap;
 use super::{
-    Batch, ERESTART, Error, FinishedBatch, Kernel, NLMSG_ERROR, Rejection, Subject, What, attempts,
+    Batch, ERESTART, Error, FinishedBatch, Kernel, NLMSG_ERROR, Rejection, Subject, What,
     no_subsystem,
 };
 
@@ -92,7 +92,7 @@ impl Kernel {
         let mut generation = generation;
         // Once: later packets meet only the rules in force and final sets.
         await_packets();
-        for _ in attempts(READS) {
+        for _ in reads() {
             if self.send(&plan.after, stamp, generation)? == Outcome::Done {
                 return Ok(Outcome::Done);
             }
