@@ -27,9 +27,6 @@ pub struct SocketCounts {
     files: Vec<(File, &'static [&'static str])>,
     /// `/proc/net`: a look from there takes a third of that along the path, which leads through two links.
     directory: Option<OwnedFd>,
-    /// The number of sockets of every kind when SCTP was looked for last, and whether it was there: its first
-    /// socket loads it.
-    sctp: Option<(Option<u64>, bool)>,
 }
 
 /// The numbers of sockets at one moment.
@@ -52,35 +49,24 @@ impl SocketCounts {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = open("/proc/net", flags, Mode::empty()).ok();
-        Ok(Self {
-            files,
-            directory,
-            sctp: None,
-        })
-    }
-
-    /// Looks for SCTP anew at the next read, as its first socket may have taken another one's place.
-    pub fn doubt(&mut self) {
-        self.sctp = None;
+        Ok(Self { files, directory })
     }
 
     /// Reads the numbers. Equal numbers do not prove that nothing changed: a socket may have taken another one's place.
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub fn read(&mut self) -> io::Result<Counts> {
-        let (mut counts, mut all) = (Vec::new(), None);
+    pub fn read(&self) -> io::Result<Counts> {
+        let mut counts = Vec::new();
+        let with_all = self.has_sctp();
         let mut bytes = [0; LONGEST];
         for (file, lines) in &self.files {
             let length = file.read_at(&mut bytes, 0)?;
             let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
-            counts.extend(lines.iter().map(|line| number(&text, line)));
-            all = all.or_else(|| number(&text, ALL));
+            let all = with_all.then_some(ALL);
+            let lines = lines.iter().copied().chain(all);
+            counts.extend(lines.map(|line| number(&text, line)));
         }
-        let known = self.sctp.filter(|(before, _)| *before == all);
-        let known = known.unwrap_or_else(|| (all, self.has_sctp()));
-        self.sctp = Some(known);
-        counts.extend(known.1.then_some(all));
         Ok(Counts(counts))
     }
 
@@ -116,7 +102,7 @@ mod tests {
     #[test]
     fn a_new_socket_counts() {
         // Other tests open sockets as well, but close none of so many.
-        let mut counts = SocketCounts::open().unwrap();
+        let counts = SocketCounts::open().unwrap();
         let before = counts.read().unwrap();
         let opened: Vec<_> = (0..64)
             .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap())

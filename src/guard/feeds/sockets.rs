@@ -242,7 +242,7 @@ impl Looker {
     /// Returns whether sock_diag may show other sockets than it did last.
     fn may_differ(&mut self, looks: u8, now: Instant) -> bool {
         // Read before sock_diag is asked: what changes meanwhile is seen the next time.
-        let counts = self.counts.as_mut().and_then(|counts| counts.read().ok());
+        let counts = self.counts.as_ref().and_then(|counts| counts.read().ok());
         let is_same = match (&counts, &self.last) {
             (Some(counts), Some((last, when))) => {
                 let sure = self.watch.map_or(Duration::ZERO, |watch| watch.sure(now));
@@ -252,7 +252,6 @@ impl Looker {
         };
         if !is_same {
             self.last = counts.map(|counts| (counts, now));
-            self.counts.iter_mut().for_each(SocketCounts::doubt);
         }
         !is_same
     }
