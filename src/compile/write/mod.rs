@@ -152,7 +152,7 @@ impl Compiler<'_> {
             None,
         ));
         let spoken = self.spoken();
-        self.published(spoken.back.clone());
+        self.published(spoken.back_translated);
         self.egress(spoken.out);
         rules.push(Rule::new(vec![from_container(true), goto(EGRESS)], None));
         rules.extend(spoken.back);
@@ -269,17 +269,8 @@ impl Compiler<'_> {
             jump(PUBLISHED_LOOPBACK),
         ];
         let mut rules = vec![Rule::new(to_loopback, None)];
-        let dispatch = self.dispatch(Context::Published);
-        if let Some(mut back) = back {
-            // Of connections that containers open, those whose destination is translated come in here.
-            // Segments of TCP leave before.
-            let at = dispatch.iter().take_while(|rule| is_for_tcp(rule)).count();
-            back.expressions.insert(2, from_container(false));
-            let (tcp, rest) = dispatch.split_at(at);
-            rules.extend([tcp, &[back], rest].concat());
-        } else {
-            rules.extend(dispatch);
-        }
+        rules.extend(back);
+        rules.extend(self.dispatch(Context::Published));
         if self.policy.default == DefaultAction::Deny {
             rules.extend(errors());
             rules.push(Rule::new(vec![jump(EXEMPT)], None));
@@ -422,13 +413,6 @@ impl Compiler<'_> {
 fn reply(interface: Expression, verdict: Expression) -> Vec<Expression> {
     let reply = Expression::Conntrack(Conntrack::Direction(Direction::Reply));
     vec![reply, interface, verdict]
-}
-
-/// Returns whether a rule looks up a port of TCP only.
-fn is_for_tcp(rule: &Rule) -> bool {
-    let tcp = L4Protocol::Tcp;
-    let is_map = |e: &Expression| matches!(e, Expression::Port(Port::Map { protocol, .. }) if *protocol == tcp);
-    rule.expressions.first().is_some_and(is_map)
 }
 
 /// Accepts related ICMP errors, which have no ports.

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use super::super::names::{self, Context, List};
 use super::granted::GRANTED;
 use super::port::denial;
-use super::{Compiler, accept, jump, note, to_container};
+use super::{Compiler, accept, from_container, jump, note, to_container};
 use crate::host::Publisher;
 use crate::net::{Family, HostPorts, KeysByPort, Protocol};
 use crate::policy::{DefaultAction, PortPolicy};
@@ -39,6 +39,8 @@ pub(super) struct Spoken {
     pub(super) out: Option<Rule>,
     /// Before replies are accepted.
     pub(super) back: Option<Rule>,
+    /// The same in the chain of published ports, where packets come whose connection was translated.
+    pub(super) back_translated: Option<Rule>,
 }
 
 impl<'a> Compiler<'a> {
@@ -57,20 +59,26 @@ impl<'a> Compiler<'a> {
             to_container(false),
             jump(names::server_chain(End::Source)),
         ];
-        let back = vec![
-            udp,
-            Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
-            jump(names::server_chain(End::Destination)),
-        ];
+        let back = |origin: Option<Expression>| {
+            let mut back = vec![
+                udp.clone(),
+                Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
+            ];
+            back.extend(origin);
+            back.push(jump(names::server_chain(End::Destination)));
+            Some(Rule::new(
+                back,
+                note("to published UDP ports, on a connection opened by the container"),
+            ))
+        };
         Spoken {
             out: Some(Rule::new(
                 out,
                 note("from published UDP ports, to a client that may have been revoked"),
             )),
-            back: Some(Rule::new(
-                back,
-                note("to published UDP ports, on a connection opened by the container"),
-            )),
+            back: back(None),
+            // Only here packets of containers come by, too.
+            back_translated: back(Some(from_container(false))),
         }
     }
 
