@@ -5,10 +5,11 @@
 //!                 └ [host] ─┘
 //! ```
 //!
-//! The client sends from one thread, and the kernel carries each packet all the way through the
-//! host before the call returns. So the thread's processor time is the sender's share and the way
-//! through the host; the former is measured with a host that drops everything as it comes in, and
-//! taken off. The container drops what reaches it.
+//! A thread sends, and the kernel carries each packet all the way through the host before the call
+//! returns. So the thread's processor time is the sender's share and the way through the host; the
+//! former is measured with a host that drops everything as it comes in, and taken off. Who receives
+//! drops what reaches it. Each judge has a host of its own, and all take turns after a millisecond each,
+//! so that what else the machine does slows all of them alike.
 
 use std::fmt::Write;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -24,25 +25,29 @@ use crate::goal::Goals;
 use crate::race::{Track, median};
 use crate::sender::{Sender, stay_on_one_processor};
 use crate::size::{Scale, short};
-use crate::sources::{self, Kind, Random};
+use crate::sources::{self, Kind};
 use crate::support::command::{output, wait_for};
 use crate::support::netns::Namespace;
 
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const PORT: u16 = 53;
-/// In no list.
-const STRANGER: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
+const CONTAINER: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
+/// The source port of the first connection that is established; the others have those after it.
+const FIRST_FLOW: u16 = 40_000;
+/// How many source ports are used by others, from 10,000.
+const PORTS: usize = 29_989;
 /// How many connections there are at once.
 const FLOWS: usize = 64;
-/// A measurement ends when it has taken this long, in milliseconds.
-const ENOUGH: f64 = 250.0;
+/// How often each judge has its turn in a round: few enough that conntrack has room for all new connections.
+const TURNS: usize = 100;
 /// The same of a small run.
-const LITTLE: f64 = 80.0;
+const FEW_TURNS: usize = 30;
 
 /// How long a packet may take to come through.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const HOST_MAC: &str = "02:00:00:00:00:01";
+const BRIDGE_MAC: &str = "02:00:00:00:00:04";
 
 /// Docker's part, as far as a published port needs it.
 const PUBLISHED: &str = "
@@ -59,9 +64,16 @@ table netdev bench {
     chain ingress { type filter hook ingress device \"eth0\" priority 0; policy drop; }
 }
 ";
+/// What a host needs beside it, so that nothing of the container comes in.
+const DROP_REPLIES: &str = "
+table netdev bench {
+    chain replies { type filter hook ingress device \"veth0\" priority 0; policy drop; }
+}
+";
 
 /// Who judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
 enum Judge {
     /// Everything is dropped as it comes in: what is left is the sender's share.
     Sender,
@@ -76,23 +88,41 @@ enum Judge {
     DockerUser,
 }
 
-/// Nanoseconds for each packet.
-#[derive(Debug, Clone, Copy)]
-struct Prices {
-    established: f64,
-    new: f64,
-    denied: f64,
+const JUDGES: [(Judge, &str); 6] = [
+    (Judge::Sender, "sender"),
+    (Judge::Nobody, "no firewall"),
+    (Judge::Dfw, "dfw"),
+    (Judge::Late, "dfw, early-drop: false"),
+    (Judge::Marked, "dfw, marked"),
+    (Judge::DockerUser, "DOCKER-USER"),
+];
+
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packet {
+    Established,
+    /// Of the container, in established connections.
+    Reply,
+    New,
+    Denied,
     /// A denied UDP datagram; the others are segments of TCP.
-    datagram: f64,
+    Datagram,
 }
 
-type Part = fn(&Prices) -> f64;
+const PACKETS: [(Packet, &str); 5] = [
+    (Packet::Established, "established packet"),
+    (Packet::Reply, "reply"),
+    (Packet::New, "new connection"),
+    (Packet::Denied, "denied connection"),
+    (Packet::Datagram, "denied UDP"),
+];
+
+/// Nanoseconds of each kind of packet in each turn.
+type Prices = [Vec<f64>; PACKETS.len()];
 
 /// One list of sources in the forms that judges read.
 struct Forms {
-    size: usize,
-    /// How long each is measured, in milliseconds.
-    enough: f64,
+    turns: usize,
     addresses: Vec<Ipv4Addr>,
     policy: PathBuf,
     late: PathBuf,
@@ -101,50 +131,33 @@ struct Forms {
 }
 
 pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Result<()> {
-    // Each is short, and what else the machine does is felt.
-    let rounds = track.rounds * 3;
+    // Where a host has its memory is felt, and only new ones change it.
+    let rounds = track.rounds * 2;
     for &size in scale.packets() {
         let forms = Forms::new(track, size, scale)?;
-        let mut judges = vec![
-            Judge::Sender,
-            Judge::Nobody,
-            Judge::Dfw,
-            Judge::Late,
-            Judge::Marked,
-        ];
         // Nobody can wait for a million rules.
-        if size <= 10_000 {
-            judges.push(Judge::DockerUser);
-        }
-        let mut prices: Vec<Vec<Prices>> = vec![Vec::new(); judges.len()];
-        for round in 0..rounds {
-            for turn in 0..judges.len() {
-                let at = (turn + round) % judges.len();
-                prices[at].push(forms.measure(track, judges[at])?);
+        let judges = JUDGES.len() - usize::from(size > 10_000);
+        let mut prices: Vec<[Vec<f64>; PACKETS.len()]> = vec![Default::default(); judges];
+        for _ in 0..rounds {
+            let round = track.inside(|spaces: &[Namespace; 3 * JUDGES.len()]| {
+                let spaces = spaces.as_chunks().0.iter();
+                let paths = spaces.zip(JUDGES).take(judges);
+                let paths = paths.map(|(spaces, (judge, _))| Path::open(&forms, spaces, judge));
+                forms.take_turns(&mut paths.collect::<Result<Vec<_>>>()?)
+            })?;
+            for (all, round) in prices.iter_mut().zip(round) {
+                for (all, round) in all.iter_mut().zip(round) {
+                    all.push(median(round));
+                }
             }
         }
-        let price = |judge: Judge, part: Part| {
-            let at = judges.iter().position(|j| *j == judge)?;
-            Some(median(prices[at].iter().map(part).collect()))
-        };
-        let kinds: [(&str, Part); 4] = [
-            ("established packet", |p| p.established),
-            ("new connection", |p| p.new),
-            ("denied connection", |p| p.denied),
-            ("denied UDP", |p| p.datagram),
-        ];
-        for (kind, part) in kinds {
-            let work = format!("{kind}, {} sources", short(size));
-            let own = price(Judge::Sender, part).context("no sender")?;
-            let of = |judge| price(judge, part).map(|price| price - own);
-            for (judge, name) in [
-                (Judge::Nobody, "no firewall"),
-                (Judge::Dfw, "dfw"),
-                (Judge::Late, "dfw, early-drop: false"),
-                (Judge::Marked, "dfw, marked"),
-                (Judge::DockerUser, "DOCKER-USER"),
-            ] {
-                if let Some(nanoseconds) = of(judge) {
+        for (at, (kind, name)) in PACKETS.into_iter().enumerate() {
+            let work = format!("{name}, {} sources", short(size));
+            let price = |judge: Judge| Some(median(prices.get(judge as usize)?[at].clone()));
+            let own = price(Judge::Sender).context("no sender")?;
+            let of = |judge| price(judge).map(|price| price - own);
+            for (judge, name) in &JUDGES[1..] {
+                if let Some(nanoseconds) = of(*judge) {
                     let cost = Cost {
                         cpu: nanoseconds / 1e6,
                         wall: nanoseconds / 1e6,
@@ -153,9 +166,12 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
                     track.note(&work, name, rounds, cost);
                 }
             }
-            let (Some(nobody), Some(dfw), Some(late)) =
-                (of(Judge::Nobody), of(Judge::Dfw), of(Judge::Late))
-            else {
+            let (Some(nobody), Some(dfw), Some(late), Some(marked)) = (
+                of(Judge::Nobody),
+                of(Judge::Dfw),
+                of(Judge::Late),
+                of(Judge::Marked),
+            ) else {
                 continue;
             };
             let limits = Limits::of(kind, size);
@@ -166,18 +182,16 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
                 late / nobody,
                 limits.late,
             );
-            if kind == "established packet" {
-                goals.at_most(&work, "dfw / early-drop: false", dfw / late, limits.more);
+            if let Some(more) = limits.more {
+                goals.at_most(&work, "dfw / early-drop: false", dfw / late, Some(more));
             }
-            if let Some(marked) = of(Judge::Marked) {
-                goals.at_most(
-                    &work,
-                    "marked / no firewall",
-                    marked / nobody,
-                    limits.marked,
-                );
-            }
-            if let Some(by_hand) = of(Judge::DockerUser).filter(|_| kind != "denied UDP") {
+            goals.at_most(
+                &work,
+                "marked / no firewall",
+                marked / nobody,
+                limits.marked,
+            );
+            if let Some(by_hand) = of(Judge::DockerUser).filter(|_| kind != Packet::Datagram) {
                 goals.at_least(&work, "DOCKER-USER / dfw", by_hand / dfw, limits.by_hand);
             }
         }
@@ -199,22 +213,22 @@ struct Limits {
 }
 
 impl Limits {
-    fn of(kind: &str, size: usize) -> Self {
+    fn of(kind: Packet, size: usize) -> Self {
         let is_small = size <= 10_000;
         match kind {
-            "established packet" => Self {
+            Packet::Established | Packet::Reply => Self {
                 dfw: is_small.then_some(1.25),
                 late: is_small.then_some(1.2),
                 more: Some(1.05),
                 marked: is_small.then_some(1.05),
                 ..Self::default()
             },
-            "new connection" => Self {
+            Packet::New => Self {
                 dfw: is_small.then_some(1.45),
                 late: is_small.then_some(1.2),
                 ..Self::default()
             },
-            "denied connection" => Self {
+            Packet::Denied => Self {
                 dfw: (size == 1_000).then_some(0.45),
                 by_hand: match size {
                     1_000 => Some(6.0),
@@ -223,7 +237,7 @@ impl Limits {
                 },
                 ..Self::default()
             },
-            _ => Self::default(),
+            Packet::Datagram => Self::default(),
         }
     }
 }
@@ -255,28 +269,16 @@ impl Forms {
         // Evenly from the first to the last, singles and networks alike.
         let some = (0..FLOWS).map(|n| &all[n * all.len() / FLOWS]);
         Ok(Self {
-            size,
-            enough: if scale == Scale::Small {
-                LITTLE
+            turns: if scale == Scale::Small {
+                FEW_TURNS
             } else {
-                ENOUGH
+                TURNS
             },
             addresses: some.map(first).collect::<Result<_, _>>()?,
             policy: policy("packets.yaml", "")?,
             late: policy("late.yaml", "early-drop: false")?,
             marked: policy("marked.yaml", "connection-mark: true")?,
             iptables: track.write("packets.iptables", &iptables)?,
-        })
-    }
-
-    fn measure(&self, track: &mut Track, judge: Judge) -> Result<Prices> {
-        let seed = self.size as u64;
-        track.inside(|[host, client, container]| {
-            wire(host, client, container)?;
-            let first = datagram(self.addresses[0], 39_999);
-            await_wires(client, container, &first)?;
-            self.judge(host, judge)?;
-            self.prices(host, client, container, judge, seed)
         })
     }
 
@@ -298,58 +300,112 @@ impl Forms {
         Ok(())
     }
 
-    fn prices(
-        &self,
-        host: &Namespace,
-        client: &Namespace,
-        container: &Namespace,
+    /// Returns what each path said in each of its turns.
+    fn take_turns(&self, paths: &mut [Path]) -> Result<Vec<Prices>> {
+        stay_on_one_processor()?;
+        let mut prices = vec![Prices::default(); paths.len()];
+        for turn in 0..self.turns {
+            for at in 0..paths.len() {
+                // Nobody is always the first.
+                let at = (at + turn) % paths.len();
+                for (price, (kind, _)) in prices[at].iter_mut().zip(PACKETS) {
+                    price.push(paths[at].price(kind)?);
+                }
+            }
+        }
+        Ok(prices)
+    }
+}
+
+/// A client, a host with its judge, and a container.
+struct Path<'a> {
+    addresses: &'a [Ipv4Addr],
+    client: Sender,
+    container: Sender,
+    established: Vec<Vec<u8>>,
+    replies: Vec<Vec<u8>>,
+    /// How many packets were sent that must be new ones.
+    sent: usize,
+}
+
+impl<'a> Path<'a> {
+    fn open(
+        forms: &'a Forms,
+        [host, client, container]: &[Namespace; 3],
         judge: Judge,
-        seed: u64,
-    ) -> Result<Prices> {
+    ) -> Result<Self> {
+        wire(host, client, container)?;
+        let first = to_port(Segment::Datagram, forms.addresses[0], 9_999);
+        await_wires(client, container, &first)?;
+        forms.judge(host, judge)?;
         let flows = |segment| -> Vec<Vec<u8>> {
-            let sources = self.addresses.iter();
+            let sources = forms.addresses.iter().zip(FIRST_FLOW..);
             sources
-                .map(|source| to_port(segment, *source, 40_000))
+                .map(|(source, port)| to_port(segment, *source, port))
                 .collect()
         };
-        let later = flows(Segment::Ack);
+        let established = flows(Segment::Ack);
         if judge == Judge::Sender {
             load(host, DROP_ALL)?;
+            load(host, DROP_REPLIES)?;
             load(container, DROP_ALL)?;
         } else {
-            establish(host, client, container, &flows(Segment::Syn), &later)?;
+            establish(host, client, container, &flows(Segment::Syn), &established)?;
         }
-        client.run(|| {
-            stay_on_one_processor()?;
-            let sender = Sender::open(SERVER)?;
-            let established = sender.price(self.enough, |number| &later[number % later.len()])?;
-            let mut random = Random(seed);
-            let port = |number: usize| 10_000 + u16::try_from(number % 20_000).unwrap_or_default();
-            let new = sender.price(self.enough, |number| {
-                let source = self.addresses[random.below(self.addresses.len())];
-                to_port(Segment::Syn, source, port(number))
-            })?;
-            let denied = sender.price(self.enough, |number| {
-                to_port(Segment::Syn, STRANGER, port(number))
-            })?;
-            let datagram = sender.price(self.enough, |number| datagram(STRANGER, port(number)))?;
-            Ok(Prices {
-                established,
-                new,
-                denied,
-                datagram,
-            })
+        load(client, DROP_ALL)?;
+        let flows = forms.addresses.iter().copied().zip(FIRST_FLOW..);
+        let reply = |to| frame::packet(Segment::Ack, (CONTAINER, PORT), to);
+        Ok(Self {
+            addresses: &forms.addresses,
+            client: client.run(|| Sender::open(SERVER))?,
+            container: container.run(|| Sender::open(forms.addresses[0]))?,
+            established,
+            replies: flows.map(reply).collect(),
+            sent: 0,
         })
     }
+
+    /// Returns the nanoseconds of one packet in one turn.
+    fn price(&mut self, kind: Packet) -> Result<f64> {
+        let addresses = self.addresses;
+        // As the number of ports is prime, it takes long until the same source has the same port again.
+        let mut next = || {
+            self.sent += 1;
+            let port = 10_000 + u16::try_from(self.sent % PORTS).unwrap_or_default();
+            (self.sent, port)
+        };
+        match kind {
+            Packet::Established => self.client.turn(|at| &self.established[at % FLOWS]),
+            Packet::Reply => self.container.turn(|at| &self.replies[at % FLOWS]),
+            Packet::New => self.client.turn(|_| {
+                let (number, port) = next();
+                to_port(Segment::Syn, addresses[number % FLOWS], port)
+            }),
+            Packet::Denied => self.client.turn(|_| {
+                let (number, port) = next();
+                to_port(Segment::Syn, stranger(number), port)
+            }),
+            Packet::Datagram => self.client.turn(|_| {
+                let (number, port) = next();
+                to_port(Segment::Datagram, stranger(number), port)
+            }),
+        }
+    }
+}
+
+/// An address in no list.
+fn stranger(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(
+        240,
+        0,
+        0,
+        u8::try_from(number / PORTS % 250).unwrap_or_default(),
+    )
 }
 
 /// A packet to the published port.
 fn to_port(segment: Segment, source: Ipv4Addr, port: u16) -> Vec<u8> {
     frame::packet(segment, (source, port), (SERVER, PORT))
-}
-
-fn datagram(source: Ipv4Addr, port: u16) -> Vec<u8> {
-    to_port(Segment::Datagram, source, port)
 }
 
 /// Wires, addresses and routes; the containers' answers find their way back through the client.
@@ -388,6 +444,10 @@ pub(crate) fn wire(host: &Namespace, client: &Namespace, container: &Namespace) 
     host.ip("route add default via 203.0.113.2 dev eth0")?;
     container.ip("link set eth0 address 02:00:00:00:00:03")?;
     host.ip("neigh add 172.17.0.2 lladdr 02:00:00:00:00:03 dev docker0")?;
+    host.ip(&format!("link set docker0 address {BRIDGE_MAC}"))?;
+    container.ip(&format!(
+        "neigh add 172.17.0.1 lladdr {BRIDGE_MAC} dev eth0"
+    ))?;
     container.ip("route add default via 172.17.0.1")?;
     host.sysctl("net/ipv4/ip_forward", "1")?;
     load(host, PUBLISHED)
