@@ -37,7 +37,7 @@ const WHILE: Duration = Duration::from_secs(2);
 /// The longest series of checks: an engine may never answer.
 const AT_MOST: Duration = Duration::from_secs(30);
 /// The interval of checks after an engine has answered about all events, as a part of the time since the last reason.
-const REST: u32 = 8;
+const REST: u32 = 4;
 /// The longest time without asking sock_diag while numbers of sockets do not change: at least, and as a part of the
 /// time since the last reason. A socket may have taken another one's place.
 const SURE: Duration = Duration::from_millis(100);
