@@ -78,7 +78,7 @@ impl Random {
 }
 
 fn whatever_dies_no_host_has_a_mixture() -> Result<()> {
-    let seconds = if is_long() { 600 } else { 40 };
+    let seconds = if is_long() { 600 } else { 20 };
     let mut fleet = Fleet::new(&HOSTS, &[])?;
     let mut hosts = fleet.hosts(&HOSTS)?;
     fleet.policy(&policy(1))?;

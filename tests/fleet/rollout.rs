@@ -288,7 +288,7 @@ fn what_was_signed_elsewhere_is_pushed() -> Result<()> {
 
 fn a_push_that_was_killed_is_finished_by_another() -> Result<()> {
     const CHANGED: u32 = 100;
-    let size = if is_long() { 1_000_000 } else { 150_000 };
+    let size = if is_long() { 1_000_000 } else { 100_000 };
     let (fleet, hosts) = begun()?;
     // More than one piece, so that there are steps to be killed at.
     let sandbox = fleet.cluster.sandbox();

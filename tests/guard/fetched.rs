@@ -19,6 +19,7 @@ use crate::namespace::{Report, Sandbox};
 use crate::servers::Servers;
 use crate::support::probe::{Conversation, Outcome, PATIENCE, SILENCE, Transport, ask};
 use crate::support::service::spawn;
+use crate::support::size::is_long;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("bad_answers_change_nothing", bad_answers_change_nothing),
@@ -410,15 +411,15 @@ fn a_changed_record_moves_access_and_cuts_connections() -> Result<()> {
 
     servers.resolve(&sandbox, &[&record(new)])?;
     let since = Instant::now();
-    let is_long = std::env::var_os("DFW_LONG").is_some();
-    if !is_long {
+    let is_whole = is_long();
+    if !is_whole {
         make_due(&sandbox)?;
         fs::write(&requests, fs::read(&requests)?)?;
     }
     guard.expect_in_force()?;
     let took = since.elapsed();
     eprintln!("a changed record was in force after {took:?}");
-    ensure!(!is_long || took <= BOUND, "in force after {took:?}");
+    ensure!(!is_whole || took <= BOUND, "in force after {took:?}");
     ensure!(
         !live.echoes(SILENCE)?,
         "the connection of the old address lives"

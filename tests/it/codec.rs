@@ -170,7 +170,7 @@ proptest! {
 /// A list of elements is an attribute, which holds 64 KiB: more go into several messages.
 #[test]
 fn big_sets_are_split_and_put_together_again() {
-    const MANY: u32 = 200_000;
+    const MANY: u32 = 50_000;
     let verdict = |n: u32| match n % 3 {
         0 => Verdict::Accept,
         1 => Verdict::Goto("c".repeat(255)),

@@ -24,7 +24,7 @@ use crate::size::is_long;
 
 /// How many pairs of policies are compared in a run.
 fn pairs() -> u32 {
-    if is_long() { 10_000 } else { 300 }
+    if is_long() { 10_000 } else { 100 }
 }
 
 /// How many pairs a planted fault may go unnoticed for.

@@ -20,9 +20,7 @@ use proptest::sample::Index;
 use crate::property::property;
 use crate::reference::Meant;
 use crate::reference::random::{Edges, INTERFACES, host, meant};
-
-/// How many policies are asked about in a run.
-const POLICIES: u32 = 60;
+use crate::size::times;
 
 /// The addresses of the host.
 const OWN: [&str; 3] = ["198.51.100.1", "198.51.100.2", "2001:db8:1::1"];
@@ -170,7 +168,7 @@ fn compare(
 #[test]
 fn every_address_has_the_verdict_of_its_packet() {
     property(
-        POLICIES,
+        times(60, 20),
         &random(),
         |((policy, host, engine_rules), probes)| {
             let world = World::new(&policy, host, engine_rules);
@@ -217,7 +215,7 @@ fn every_address_has_the_verdict_of_its_packet() {
 #[test]
 fn every_port_has_the_verdict_of_its_packet() {
     property(
-        POLICIES,
+        times(60, 20),
         &random(),
         |((policy, host, engine_rules), probes)| {
             let world = World::new(&policy, host, engine_rules);

@@ -13,16 +13,13 @@ use dfw::text::SourceMap;
 use crate::iptables::random::{Host, Rng};
 use crate::iptables::{Fate, Packet, Rule, Rules, Table, Then, fate};
 use crate::property::seed;
+use crate::size::is_long;
 
 /// How many packets are tried at each host.
 const PACKETS: usize = 80;
 
 fn size() -> u64 {
-    if std::env::var_os("DFW_LONG").is_some() {
-        50_000
-    } else {
-        1_500
-    }
+    if is_long() { 50_000 } else { 1_500 }
 }
 
 /// What became of many packets.

@@ -26,7 +26,7 @@ use crate::changed::{changed, unlike};
 use crate::property::property;
 use crate::reference::random::{Edges, crowded, host, packets};
 
-/// How many changes are tried, unless `PROPTEST_CASES` says more; each packet is sent through a dozen
+/// How many changes are tried, unless `PROPTEST_CASES` says otherwise; each packet is sent through a dozen
 /// views. `DFW_SEED` repeats them.
 const CASES: u32 = 160;
 

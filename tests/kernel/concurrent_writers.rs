@@ -12,6 +12,7 @@ use crate::Named;
 use crate::libnftnl;
 use crate::namespace::{Sandbox, compiled, install};
 use crate::property::same;
+use crate::support::size::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
@@ -32,7 +33,6 @@ pub(crate) const TRIALS: &[Named] = &[
     ),
 ];
 
-const APPLIES: usize = 30;
 /// The number of attempts; each takes a second to give up.
 const CROWDED_APPLIES: usize = 5;
 const POLICIES: [&str; 2] = ["policies/web.yaml", "examples/only-web"];
@@ -40,15 +40,16 @@ const POLICIES: [&str; 2] = ["policies/web.yaml", "examples/only-web"];
 /// `nft` once after the other, as scripts do. Every apply succeeds.
 fn others_may_write_now_and_then() -> Result<()> {
     let sandbox = Sandbox::new()?;
+    let applies = times(30, 10) as usize;
     let writes = beside_nft(&sandbox, || {
-        for number in 0..APPLIES {
+        for number in 0..applies {
             sandbox.dfw_ok(&["apply", &policy(number)])?;
         }
         Ok(())
     })?;
     same(
         &sandbox.installed()?,
-        &compiled(POLICIES[(APPLIES - 1) % 2])?,
+        &compiled(POLICIES[(applies - 1) % 2])?,
     )?;
     let rules = sandbox
         .nft("list table ip foreign")?

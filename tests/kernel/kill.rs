@@ -13,15 +13,13 @@ use crate::change::{Counters, install_counting, same_counters};
 use crate::concurrent_writers::{add_chain, beside};
 use crate::namespace::Sandbox;
 use crate::property::{same, seed};
+use crate::support::size::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("killed_at_any_point", killed_at_any_point),
     ("killed_in_a_crowd", killed_in_a_crowd),
 ];
 
-/// How often it is killed.
-const KILLS: u32 = 40;
-const CROWDED_KILLS: u32 = 12;
 const SOURCES: u32 = 4_000;
 
 /// What judges packets: what base chains lead to, and the sets that are used there.
@@ -163,7 +161,7 @@ fn killed(mut random: u64) -> Result<()> {
     };
     let mut changed = [0; 2];
     let mut now = 0;
-    for number in 0..KILLS {
+    for number in 0..times(40, 14) {
         let target = 1 - now;
         let before = counters()?;
         scene.kill(target, point(&mut random, scene.longest))?;
@@ -202,10 +200,11 @@ fn crowded(mut random: u64) -> Result<()> {
     let mut written = 0;
     // dfw has to begin again some times, and takes longer.
     let longest = scene.longest * 4;
-    for number in 0..CROWDED_KILLS {
+    let kills = times(12, 4);
+    for number in 0..kills {
         let target = 1 - now;
         // The last is left alone, and comes to its end.
-        let killed = number + 1 < CROWDED_KILLS;
+        let killed = number + 1 < kills;
         let after = point(&mut random, longest);
         let (done, writes) = scene.sandbox.namespace().run(|| {
             let socket = mnl::Socket::new(mnl::Bus::Netfilter)?;

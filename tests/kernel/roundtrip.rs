@@ -8,6 +8,7 @@ use crate::Named;
 use crate::arbitrary::{Style, ruleset};
 use crate::namespace::{Sandbox, compiled, install, policies};
 use crate::property::{property, same};
+use crate::support::size::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("what_is_applied_is_read_back", what_is_applied_is_read_back),
@@ -30,7 +31,7 @@ fn read(kernel: &Kernel) -> Result<Option<Ruleset>> {
 fn what_is_applied_is_read_back() -> Result<()> {
     let sandbox = Sandbox::new()?;
     property(
-        60,
+        times(60, 20),
         &(ruleset(Style::Wild), ruleset(Style::Wild)),
         |(first, second)| {
             let (after_first, from_nothing) = sandbox.kernel(|kernel| {

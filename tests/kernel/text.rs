@@ -8,6 +8,7 @@ use crate::Named;
 use crate::arbitrary::{Style, ruleset};
 use crate::namespace::{Sandbox, TABLE, compiled, policies};
 use crate::property::{property, same};
+use crate::support::size::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("nft_sees_what_dfw_prints", nft_sees_what_dfw_prints),
@@ -92,7 +93,7 @@ fn listing(sandbox: &Sandbox) -> Result<Vec<String>> {
 
 fn nft_sees_what_dfw_prints() -> Result<()> {
     let witness = Witness::new()?;
-    property(60, &ruleset(Style::Plain), |ruleset| {
+    property(times(60, 20), &ruleset(Style::Plain), |ruleset| {
         witness.agrees(&ruleset)
     })
 }

@@ -88,13 +88,18 @@ fn describe(command: &Command) -> String {
     format!("`{}`", words.join(" "))
 }
 
-/// Waits until `ready` answers something, asking every few milliseconds.
+/// The pause between two looks of [`wait_for`] is a tenth of the time so far, within these bounds.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Waits until `ready` answers something.
 pub(crate) fn wait_for<T>(
     what: &str,
     limit: Duration,
     mut ready: impl FnMut() -> Option<T>,
 ) -> Result<T> {
-    let deadline = Instant::now() + limit;
+    let begun = Instant::now();
+    let deadline = begun + limit;
     loop {
         if let Some(value) = ready() {
             return Ok(value);
@@ -102,6 +107,8 @@ pub(crate) fn wait_for<T>(
         if Instant::now() >= deadline {
             bail!("waited {} s for {what}", limit.as_secs());
         }
-        std::thread::sleep(Duration::from_millis(10));
+        // Each look may start programs, and others work meanwhile: what takes long is looked at less often.
+        let passed = begun.elapsed();
+        std::thread::sleep((passed / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
     }
 }

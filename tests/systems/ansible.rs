@@ -17,6 +17,7 @@ use crate::package::package;
 use crate::stranger::{FAMILIES, PACE};
 use crate::support::command::{output, program, wait_for};
 use crate::support::edition::{is_complete, roots};
+use crate::support::size::is_long;
 use crate::support::{number, shared_dir, sign};
 use crate::web::{CERTIFICATES, Web};
 
@@ -197,18 +198,22 @@ fn a_role_installs_policies_and_goes_without_a_trace() -> Result<()> {
 
     // There is no dfw on the host: the one that would be installed plans.
     let before = host.state()?;
-    let run = host.play(&variables, "--check --diff")?.succeeded()?;
-    for words in ["+ 22/tcp", "203.0.113.7", "would be enabled and started"] {
-        run.says(words)?;
+    if is_long() {
+        let run = host.play(&variables, "--check --diff")?.succeeded()?;
+        for words in ["+ 22/tcp", "203.0.113.7", "would be enabled and started"] {
+            run.says(words)?;
+        }
+        ensure!(run.changed > 0, "no changes: {}", run.text);
+        host.is_as(&before)?;
     }
-    ensure!(run.changed > 0, "no changes: {}", run.text);
-    host.is_as(&before)?;
 
     host.play(&variables, "")?.succeeded()?;
     let guard = host.enforces(&["203.0.113.7", "203.0.113.8"])?;
     let before = host.state()?;
-    host.play(&variables, "")?.succeeded()?.changed_nothing()?;
-    host.is_as(&before)?;
+    if is_long() {
+        host.play(&variables, "")?.succeeded()?.changed_nothing()?;
+        host.is_as(&before)?;
+    }
 
     // A file more and a file less: one reload.
     host.write("policies/more.yaml", "ports: {80: any}\n")?;
@@ -240,7 +245,10 @@ fn a_role_installs_policies_and_goes_without_a_trace() -> Result<()> {
     host.is_as(&before)?;
 
     host.goes()?;
-    host.play(&absent(), "")?.succeeded()?.changed_nothing()
+    if is_long() {
+        host.play(&absent(), "")?.succeeded()?.changed_nothing()?;
+    }
+    Ok(())
 }
 
 fn a_role_installs_bundles_and_packages() -> Result<()> {

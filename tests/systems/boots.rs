@@ -7,7 +7,7 @@ use crate::lan::FRIEND;
 use crate::modifiers::FIREWALLD;
 use crate::site::{OTHER, POLICIES, Site, other, policy};
 use crate::stranger::{Mark, PORT, Stranger};
-use crate::support::times;
+use crate::support::size::times;
 use crate::web::{CERTIFICATES, Web};
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -80,10 +80,10 @@ fn reboots(mut site: Site, mark: Mark, units: &str, often: u32) -> Result<()> {
     Ok(())
 }
 
-/// Twice: what a boot has left is what the next one begins with.
+/// Twice in the long version: what a boot has left is what the next one begins with.
 fn a_reboot_is_closed() -> Result<()> {
     let (site, mark) = Site::guarded()?;
-    reboots(site, mark, "dfw nftables", 2)
+    reboots(site, mark, "dfw nftables", times(2, 1))
 }
 
 fn a_reboot_without_an_owner_is_closed() -> Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::Named;
 use crate::site::{POLICIES, Site};
-use crate::support::times;
+use crate::support::size::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     (

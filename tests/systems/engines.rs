@@ -9,7 +9,7 @@ use crate::guest::PATIENCE;
 use crate::site::{OTHER, Site, other};
 use crate::stranger::Stranger;
 use crate::support::command::wait_for;
-use crate::support::times;
+use crate::support::size::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     (

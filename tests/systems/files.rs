@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::Named;
 use crate::site::{POLICIES, Site, policy};
-use crate::support::times;
+use crate::support::size::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     (

@@ -10,7 +10,7 @@ use crate::grants;
 use crate::limits;
 use crate::site::{OTHER, Site, other};
 use crate::stranger::{FAMILIES, Stranger};
-use crate::support::times;
+use crate::support::size::{is_long, times};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("linux_5_10_and_docker_20_10", linux_5_10_and_docker_20_10),
@@ -83,6 +83,9 @@ fn a_life(
 
     grants::end_in_time(&site)?;
     report("granted");
+    if !is_long() {
+        return Ok(());
+    }
     grants::end_in_a_suspended_machine(&site).with_context(|| site.journal())?;
     report("suspended");
     let granted = if owned {

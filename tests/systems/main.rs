@@ -39,6 +39,20 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Trial};
 
+/// What only the long version tries, unless it is named: the same beside other programs or in another way, and what the
+/// remaining trials would find most of.
+const LONG: [&str; 9] = [
+    "a_role_installs_bundles_and_packages",
+    "a_role_follows_a_url",
+    "without_dfw_a_reboot_is_open",
+    "a_reboot_without_an_owner_is_closed",
+    "a_reboot_with_firewalld_is_closed",
+    "a_reboot_without_the_server_of_a_site_is_closed",
+    "applied_once_a_reboot_is_closed",
+    "applied_once_a_flush_opens_until_the_next_apply",
+    "a_stopped_engine_stays_so",
+];
+
 /// A trial by name.
 type Named = (&'static str, fn() -> Result<()>);
 
@@ -58,6 +72,13 @@ fn main() -> ExitCode {
     } else {
         Vec::new()
     };
+    // Who names a trial wants it.
+    let is_whole = support::size::is_long() || arguments.filter.is_some();
+    let (tried, left): (Vec<Named>, Vec<Named>) =
+        all().partition(|(name, _)| is_whole || !LONG.contains(name));
+    for (name, _) in left {
+        eprintln!("left to `tests/run --long`: {name}");
+    }
     for thing in missing_to_ansible.iter().chain(&missing_to_machines) {
         eprintln!("the life tests need {thing}");
     }
@@ -66,7 +87,8 @@ fn main() -> ExitCode {
     let missing_to_packages: &'static [String] = missing_to_packages.leak();
     let missing_to_ansible: &'static [String] = missing_to_ansible.leak();
     let missing_to_machines: &'static [String] = missing_to_machines.leak();
-    let trials = all()
+    let trials = tried
+        .into_iter()
         .map(|(name, trial)| {
             let is_of = |group: &[Named]| group.iter().any(|(known, _)| *known == name);
             let missing = if is_of(package::TRIALS) {

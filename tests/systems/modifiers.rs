@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::Named;
 use crate::site::{OTHER, Site, other};
 use crate::stranger::Stranger;
-use crate::support::times;
+use crate::support::size::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     (

@@ -74,11 +74,6 @@ pub(crate) fn prefix() -> Result<String> {
     with_ledger(Ledger::prefix)
 }
 
-/// How often a trial does something: small, unless trials run whole.
-pub(crate) fn times(whole: u32, small: u32) -> u32 {
-    if size::is_long() { whole } else { small }
-}
-
 /// A number that nobody else here has.
 pub(crate) fn number() -> u32 {
     NUMBER.fetch_add(1, Ordering::Relaxed)

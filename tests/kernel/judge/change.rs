@@ -24,7 +24,7 @@ use crate::support::size::is_long;
 
 /// How many pairs of policies are tried, each with a hundred packets.
 fn pairs() -> u32 {
-    if is_long() { 1000 } else { 60 }
+    if is_long() { 1000 } else { 30 }
 }
 
 type Tally = RefCell<BTreeMap<&'static str, u32>>;

@@ -26,6 +26,7 @@ use crate::namespace::install;
 use crate::property::property_kept;
 use crate::reference::random::{Edges, Seed, host, meant, packets};
 use crate::reference::{Meant, meaning};
+use crate::support::size::times;
 use sent::Sent;
 use world::{Fate, World};
 
@@ -45,11 +46,17 @@ pub(crate) const TRIALS: &[Named] = &[
 ];
 
 /// How many policies are tried, each with a hundred packets.
-const POLICIES: u32 = 130;
+fn policies() -> u32 {
+    times(130, 45)
+}
+
 /// How many times as many are tried until there are enough packets of each kind.
-const ROUNDS: u32 = 4;
-/// How many decisions a run makes at least.
-const DECISIONS: u32 = 10_000;
+const ROUNDS: u32 = 8;
+/// How many decisions are made at least.
+fn decisions() -> u32 {
+    policies() * 75
+}
+
 /// What has failed once.
 const FAILURES: &str = "tests/kernel/judge/failures.txt";
 
@@ -60,7 +67,7 @@ fn the_kernel_does_what_the_policy_means() -> Result<()> {
     for round in 1..=ROUNDS {
         property_kept(
             Some(FAILURES),
-            POLICIES,
+            policies(),
             &(meant(), host(), packets()),
             |(policy, host, seeds)| judge(&world, &policy, &host, &seeds, &tally),
         )?;
@@ -95,7 +102,7 @@ fn too_few(tally: &BTreeMap<String, u32>) -> Option<&'static str> {
     ];
     let few = |(what, least): &(&str, u32)| {
         let count = tally.get(*what).copied().unwrap_or_default();
-        count < DECISIONS / least
+        count < decisions() / least
     };
     kinds.into_iter().find(few).map(|(what, _)| what)
 }
