@@ -30,12 +30,15 @@ fn connections_that_are_not_tracked_are_known() -> Result<()> {
             "add chain inet stateless out { type filter hook output priority raw; }".to_owned(),
             // Without a rule that asks for it nothing is tracked at all.
             "add rule inet stateless out ct state new counter".to_owned(),
-            format!(
-                "add rule inet stateless out tcp dport {} notrack",
-                excluded.local_addr()?.port()
-            ),
         ] {
             sandbox.nft(&command)?;
+        }
+        // Both directions: an acknowledgement of the server alone would be taken for a connection that began before.
+        for end in ["dport", "sport"] {
+            let port = excluded.local_addr()?.port();
+            sandbox.nft(&format!(
+                "add rule inet stateless out tcp {end} {port} notrack"
+            ))?;
         }
         for (listener, is_tracked) in [(&usual, true), (&excluded, false)] {
             let (from, to) = connected(listener)?;
