@@ -42,7 +42,7 @@ pub(crate) fn block(work: &str) -> &'static str {
         _ if begins("load ") => "load",
         _ if begins("guard with ") => "memory",
         _ if begins("audit of ") || begins("a start among ") => "containers",
-        _ if [" packet, ", " connection, ", " UDP, "]
+        _ if [" packet, ", "reply, ", " connection, ", " UDP, "]
             .iter()
             .any(|kind| work.contains(kind)) =>
         {
