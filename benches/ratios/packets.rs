@@ -140,10 +140,12 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
         let mut prices: Vec<[Vec<f64>; PACKETS.len()]> = vec![Default::default(); judges];
         for _ in 0..rounds {
             let round = track.inside(|spaces: &[Namespace; 3 * JUDGES.len()]| {
-                let spaces = spaces.as_chunks().0.iter();
-                let paths = spaces.zip(JUDGES).take(judges);
+                let sites = spaces.as_chunks().0.iter();
+                let paths = sites.zip(JUDGES).take(judges);
                 let paths = paths.map(|(spaces, (judge, _))| Path::open(&forms, spaces, judge));
-                forms.take_turns(&mut paths.collect::<Result<Vec<_>>>()?)
+                let mut paths = paths.collect::<Result<Vec<_>>>()?;
+                // In a thread of its own: what else is measured uses all processors.
+                spaces[0].run(|| forms.take_turns(&mut paths))
             })?;
             for (all, round) in prices.iter_mut().zip(round) {
                 for (all, round) in all.iter_mut().zip(round) {
