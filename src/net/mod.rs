@@ -5,6 +5,7 @@
 //! [`host`](crate::host).
 
 pub mod address;
+mod counts;
 mod family;
 mod limits;
 mod lines;
@@ -13,6 +14,7 @@ mod ports;
 mod protocol;
 
 pub use address::{AddressSet, Entry};
+pub use counts::Counts;
 pub use family::Family;
 pub use limits::{Limits, Per, Rate, SOURCE_V6};
 pub use lines::Lines;

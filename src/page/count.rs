@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::net::{AddressSet, Family};
+use crate::net::{AddressSet, Counts, Family};
 use crate::output::table::grouped;
 
 /// How many addresses of a family a set has.
@@ -21,14 +21,19 @@ impl Count {
     /// Counts the addresses of a family.
     #[must_use]
     pub fn of(set: &AddressSet, family: Family) -> Self {
-        let (number, is_all) = match family {
-            Family::V4 => (set.count_v4().into(), set.v4() == [(0, u32::MAX)]),
-            Family::V6 => (set.count_v6(), set.v6() == [(0, u128::MAX)]),
-        };
+        Self::new(Counts::of(set), family)
+    }
+
+    /// Returns the count of a family.
+    #[must_use]
+    pub fn new(counts: Counts, family: Family) -> Self {
         Self {
-            number,
+            number: match family {
+                Family::V4 => counts.v4().into(),
+                Family::V6 => counts.v6(),
+            },
             family,
-            is_all,
+            is_all: counts.are_all(family),
         }
     }
 

@@ -9,11 +9,14 @@ use dfw::analysis::access::{Judge, Slot, destinations, ordinary};
 use dfw::analysis::difference::{Difference, Effect, KINDS, Route};
 use dfw::analysis::eval::Pool;
 use dfw::analysis::interfaces::has_reverse_path_filter;
-use dfw::analysis::judgement::judge;
+use dfw::analysis::judgement::{Verdict, judge};
 use dfw::analysis::path::Kind;
 use dfw::host::HostView;
-use dfw::net::{Family, Protocol};
+use dfw::net::{AddressSet, Family, Protocol};
+use dfw::page::count::Count;
 use dfw::ruleset::{Address, Elements, Expression, Interface, Port, Ruleset, Side};
+use dfw::store::Policies;
+use dfw::text::SourceMap;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -102,11 +105,16 @@ impl<'a> Case<'a> {
             strays: route.strays,
         };
         let mut pool = Pool::default();
-        let is_as_elsewhere = [self.old, self.new].iter().all(|ruleset| {
-            let judged = Judge::new(ruleset).in_general(&mut pool, &slot);
-            judged.any_destination.is_some()
+        let judged =
+            [self.old, self.new].map(|ruleset| Judge::new(ruleset).in_general(&mut pool, &slot));
+        let allowed = judged.each_ref().map(|judged| {
+            let accesses = judged.accesses.iter();
+            let allowed = accesses.filter(|access| access.verdict() == Verdict::Allow);
+            allowed.fold(AddressSet::default(), |all, access| {
+                all.union(&access.sources)
+            })
         });
-        if is_as_elsewhere {
+        if judged.iter().all(|judged| judged.any_destination.is_some()) {
             address = None;
         }
         let path = slot.path();
@@ -134,11 +142,13 @@ impl<'a> Case<'a> {
             if let Some(row) = found.first() {
                 let said = [row.before.judgement, row.after.judgement];
                 ensure!(said == judged, "{said:?} != {judged:?}: {packet:#?}");
-                let had = [&row.allowed_before, &row.allowed_after];
-                let has = had.map(|allowed| allowed.contains(*source));
-                let allowed =
-                    judged.map(|j| j.verdict() == dfw::analysis::judgement::Verdict::Allow);
-                ensure!(has == allowed, "{has:?} != {allowed:?}: {packet:#?}");
+                let said = [row.allowed_before, row.allowed_after];
+                let said = said.map(|allowed| Count::new(allowed, family));
+                let have = allowed.each_ref().map(|allowed| Count::of(allowed, family));
+                ensure!(said == have, "{said:?} != {have:?}: {packet:#?}");
+                let has = allowed.each_ref().map(|allowed| allowed.contains(*source));
+                let is_allowed = judged.map(|j| j.verdict() == Verdict::Allow);
+                ensure!(has == is_allowed, "{has:?} != {is_allowed:?}: {packet:#?}");
             }
         }
         Ok(())
@@ -167,6 +177,11 @@ fn compare(
     let mut seen = new.clone();
     fault(&mut seen);
     let difference = Difference::of(&mut Pool::default(), &old, &seen);
+    let by_classes = Difference::by_classes(&mut Pool::default(), &old, &seen, 0);
+    ensure!(
+        by_classes == difference,
+        "by classes of sources: {by_classes:#?}\n!= {difference:#?}"
+    );
     let case = Case::new(&old, &new, [&edges[0], &edges[1]]);
     let mut probes = probes.iter();
     probes.try_for_each(|probe| case.probe(&difference, probe))
@@ -251,5 +266,40 @@ fn faults_are_found() {
     for (name, fault) in faults {
         let is_found = is_refuted(FAULTY_PAIRS, &cases(), |case| compare(case, fault));
         assert!(is_found.unwrap(), "{name}: nobody noticed");
+    }
+}
+
+/// A long list in both families, of which some entries change, and which some ports gain and lose.
+#[test]
+fn long_lists_are_compared_as_short_ones_are() {
+    let list = |numbers: &mut dyn Iterator<Item = u16>| -> String {
+        let entries = numbers.flat_map(|number| {
+            let [high, low] = number.to_be_bytes();
+            // Ranges and single addresses.
+            let range = format!("10.{high}.{low}.16/{}", 28 + number % 5);
+            [range, format!("2001:db8:{number:x}::/{}", 48 + number % 81)]
+        });
+        entries.collect::<Vec<_>>().join(", ")
+    };
+    let policy = |sources: String, ports: &str| -> Ruleset {
+        let text = format!("default: deny\nsources: {{office: [{sources}]}}\nports:\n{ports}");
+        let sources = SourceMap::in_memory([("p.yaml", text.as_str())]);
+        let policies = Policies::read(sources, "p.yaml".as_ref()).unwrap();
+        policies.compile(&HostView::default())
+    };
+    let old = policy(
+        list(&mut (0..6000)),
+        "  80: [office]\n  81: any\n  82: [office]\n  83: [192.0.2.1, office]\n  84: [2001:db8::/32]\n",
+    );
+    let new = policy(
+        list(&mut (3..6003).filter(|number| number % 1000 != 7)),
+        "  80: [office]\n  81: [office]\n  82: any\n  83: {allow: [office], except: [10.1.0.0/16]}\n  84: [office]\n",
+    );
+    for [old, new] in [[&old, &new], [&new, &old], [&old, &old]] {
+        let of = |long| Difference::by_classes(&mut Pool::default(), old, new, long);
+        let each = of(usize::MAX);
+        assert_eq!(Difference::of(&mut Pool::default(), old, new), each);
+        assert_eq!(of(0), each);
+        assert_eq!(each.rows.is_empty(), std::ptr::eq(old, new));
     }
 }

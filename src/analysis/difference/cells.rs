@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 use crate::net::{AddressSet, Family, HostPorts, Protocol};
 
 use super::super::eval::{Fast, Pool};
+use super::sources::Sources;
 use super::{Decider, Effect, Route, Row};
 
 /// A change of addresses, whatever the ports and paths.
@@ -62,7 +63,12 @@ pub(super) type Segment = (Option<IpAddr>, Protocol, u16, u16);
 type PerFamily = (Family, Set, [Set; 2]);
 
 /// Joins what says the same of several paths, and then of both families.
-pub(super) fn joined_rows(pool: &mut Pool, deciders: &[Decider], cells: Cells) -> Vec<Row> {
+pub(super) fn joined_rows(
+    pool: &mut Pool,
+    sources: &Sources<'_>,
+    deciders: &[Decider],
+    cells: Cells,
+) -> Vec<Row> {
     type Same = (Change, Vec<Segment>, Vec<Route>);
     let mut families: IndexMap<Same, Vec<PerFamily>, Fast> = IndexMap::default();
     for (cell, places) in cells {
@@ -85,8 +91,8 @@ pub(super) fn joined_rows(pool: &mut Pool, deciders: &[Decider], cells: Cells) -
             effect: change.effect,
             sources: all(|(_, sources, _)| sources),
             source: None,
-            allowed_before: all(|(_, _, [before, _])| before),
-            allowed_after: all(|(_, _, [_, after])| after),
+            allowed_before: sources.count(&all(|(_, _, [before, _])| before)),
+            allowed_after: sources.count(&all(|(_, _, [_, after])| after)),
             families: per_family.iter().map(|(family, ..)| *family).collect(),
             before: before?.clone(),
             after: after?.clone(),

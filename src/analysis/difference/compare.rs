@@ -22,6 +22,7 @@ use super::super::judgement::{Judgement, Verdict};
 use super::super::path::Kind;
 use super::super::threads::each;
 use super::cells::{Cell, Cells, Change, Place, Routes, Set, joined_rows};
+use super::sources::Sources;
 use super::{Decider, Effect, KINDS, Route, Row};
 
 /// How many ports that differ are compared by this thread alone. Of more, each family and kind of path has a thread, and
@@ -29,7 +30,12 @@ use super::{Decider, Effect, KINDS, Route, Row};
 const FEW: usize = 64;
 
 /// Returns the rows, in no order.
-pub(super) fn rows(pool: &mut Pool, rulesets: [&Ruleset; 2], classes: [&[Class]; 2]) -> Vec<Row> {
+pub(super) fn rows(
+    pool: &mut Pool,
+    rulesets: [&Ruleset; 2],
+    classes: [&[Class]; 2],
+    sources: &Sources<'_>,
+) -> Vec<Row> {
     let [old, new] = rulesets;
     let mut all = 0;
     let differing = Family::ALL.map(|family| Differing {
@@ -46,7 +52,8 @@ pub(super) fn rows(pool: &mut Pool, rulesets: [&Ruleset; 2], classes: [&[Class];
         .iter()
         .flat_map(|differing| kinds.clone().map(move |kinds| (differing, kinds)));
     let found = each(takes_long, paths, |(differing, kinds)| {
-        Compare::paths(rulesets, classes, differing, kinds)
+        let all = sources.asked(differing.family);
+        Compare::paths(rulesets, classes, differing, kinds, all)
     });
     let mut deciders = Deciders::default();
     let mut cells = IndexMap::default();
@@ -54,7 +61,7 @@ pub(super) fn rows(pool: &mut Pool, rulesets: [&Ruleset; 2], classes: [&[Class];
         found.add(pool, &mut deciders, &mut cells);
     }
     let deciders: Vec<Decider> = deciders.all.into_iter().collect();
-    joined_rows(pool, &deciders, cells)
+    joined_rows(pool, sources, &deciders, cells)
 }
 
 /// The ports at which rules differ for packets of a family.
@@ -142,7 +149,7 @@ struct Compare<'p, 'a> {
     judges: [Judge<'a>; 2],
     /// The classes of interfaces, incoming and outgoing.
     classes: [&'p [Class]; 2],
-    /// Every address of the family.
+    /// The sources of the family that are asked for.
     all: Rc<AddressSet>,
     /// What an expression says of each class of its side.
     answers: IndexMap<*const Interface, Answers, Fast>,
@@ -163,10 +170,11 @@ impl<'p, 'a> Compare<'p, 'a> {
         classes: [&'p [Class]; 2],
         differing: &Differing,
         kinds: &[Kind],
+        all: AddressSet,
     ) -> Found<'a> {
         let mut pool = Pool::default();
         let mut compare = Self {
-            all: pool.keep(AddressSet::all(differing.family)),
+            all: pool.keep(all),
             pool,
             rulesets,
             judges: rulesets.map(Judge::new),

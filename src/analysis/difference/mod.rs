@@ -8,20 +8,25 @@
 //!
 //! Both rulesets say for which ports their answer holds, and the next question is behind that: no list of
 //! ports has to be known. Cells that say the same of other ports, paths and families are one row.
+//!
+//! Where lists are long, few sources stand for all that no rule tells apart from them (`classes`, `sources`).
 
 mod cells;
+mod classes;
 mod compare;
+mod sources;
 
 use std::rc::Rc;
 
 use crate::compile::read;
-use crate::net::{AddressSet, Family, HostPorts, Limits};
+use crate::net::{AddressSet, Counts, Family, HostPorts, Limits};
 use crate::ruleset::{Origin, Ruleset, Side};
 
 use super::eval::Pool;
 use super::interfaces::{Class, classes};
 use super::judgement::{Judgement, Reason, Verdict, reason};
 use super::path::Kind;
+use sources::Sources;
 
 /// The kinds of paths that a port has in general.
 pub const KINDS: [Kind; 3] = [Kind::Dnat, Kind::Service, Kind::Container];
@@ -29,8 +34,11 @@ pub const KINDS: [Kind; 3] = [Kind::Dnat, Kind::Service, Kind::Container];
 /// More IPv4 addresses than this are a part of the world, and no list.
 pub const MANY: u64 = 1 << 24;
 
+/// From how many elements on lists are compared by classes of sources.
+const LONG: usize = 4096;
+
 /// What one ruleset lets pass and another does not.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// Openings first, then by the number of addresses, then by port.
     pub rows: Vec<Row>,
@@ -66,10 +74,10 @@ pub struct Row {
     /// What the addresses are in, where only a host knows which they are: [`sources`](Self::sources) are then
     /// those that it may hold.
     pub source: Option<String>,
-    /// The addresses of these families that had access before.
-    pub allowed_before: Rc<AddressSet>,
-    /// The addresses of these families that have access afterwards.
-    pub allowed_after: Rc<AddressSet>,
+    /// How many addresses of these families had access before.
+    pub allowed_before: Counts,
+    /// How many addresses of these families have access afterwards.
+    pub allowed_after: Counts,
     /// The families, ascending.
     pub families: Vec<Family>,
     /// What decided before.
@@ -178,6 +186,13 @@ impl Difference {
     /// Compares two rulesets.
     #[must_use]
     pub fn of(pool: &mut Pool, old: &Ruleset, new: &Ruleset) -> Self {
+        Self::by_classes(pool, old, new, LONG)
+    }
+
+    /// Does the same where lists of `long` or more elements are compared by classes of sources, which takes less time
+    /// and memory; with 0 all lists are, whatever it takes.
+    #[must_use]
+    pub fn by_classes(pool: &mut Pool, old: &Ruleset, new: &Ruleset, long: usize) -> Self {
         let both = [old, new];
         let incoming = classes(&both, Side::In);
         // A bridge of which nothing is known is judged as one of an engine.
@@ -185,7 +200,11 @@ impl Difference {
         if outgoing.len() > 1 {
             outgoing.retain(|class| !class.others);
         }
-        let mut rows = compare::rows(pool, both, [&incoming, &outgoing]);
+        let sources = Sources::new(both, long);
+        let cut = both.map(|ruleset| sources.cut(ruleset));
+        let cut = cut.each_ref().map(AsRef::as_ref);
+        let mut rows = compare::rows(pool, cut, [&incoming, &outgoing], &sources);
+        sources.spread(&mut rows);
         sort(&mut rows);
         Self {
             rows,
@@ -240,11 +259,8 @@ impl Row {
     /// Returns whether every address of the families has access afterwards.
     #[must_use]
     pub fn is_for_everybody(&self) -> bool {
-        let whole = |family: &Family| match family {
-            Family::V4 => self.allowed_after.v4() == [(0, u32::MAX)],
-            Family::V6 => self.allowed_after.v6() == [(0, u128::MAX)],
-        };
-        self.families.iter().all(whole)
+        let mut families = self.families.iter();
+        families.all(|family| self.allowed_after.are_all(*family))
     }
 }
 

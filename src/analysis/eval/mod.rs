@@ -36,6 +36,7 @@ pub use packet::{Arrival, Connection, Flow, Outgoing, Packet};
 pub use partition::{Last, Partition, Region, Symbolic};
 pub(super) use pool::Fast;
 pub use pool::Pool;
+pub(super) use question::looked_up_bits;
 pub use trace::{Decision, Element, Hit, Step, Trace};
 
 /// All ports.

@@ -174,6 +174,14 @@ impl<'a> Question<'a> {
     }
 }
 
+/// Returns how many leading bits of a source of a family an expression looks up beside a port.
+pub(in crate::analysis) fn looked_up_bits(expression: &Expression) -> Option<(Family, u8)> {
+    match expression {
+        Expression::Port(Port::SourceIn { family, length, .. }) => Some((*family, *length)),
+        _ => None,
+    }
+}
+
 /// Returns the types of the fields of rows.
 fn key_of<R: Row>(_: &[R]) -> &'static [Field] {
     R::Key::FIELDS

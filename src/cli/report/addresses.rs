@@ -2,26 +2,26 @@
 
 use serde_json::{Value, json};
 
-use crate::net::{AddressSet, Family};
+use crate::net::{AddressSet, Counts, Family};
 use crate::output::table::{count, grouped};
 
 /// How many ranges are listed before only their number is shown.
 const LISTED: usize = 8;
 
 /// Returns the numbers of addresses; those of IPv6 as text, as they are no numbers of most programs.
-pub(in crate::cli) fn counts_json(set: &AddressSet) -> Value {
-    let v6 = if set.v6() == [(0, u128::MAX)] {
+pub(in crate::cli) fn counts_json(counts: Counts) -> Value {
+    let v6 = if counts.are_all(Family::V6) {
         // 2^128, one more than a number here can be.
         "340282366920938463463374607431768211456".to_owned()
     } else {
-        set.count_v6().to_string()
+        counts.v6().to_string()
     };
-    json!({"ipv4": set.count_v4(), "ipv6": v6})
+    json!({"ipv4": counts.v4(), "ipv6": v6})
 }
 
 /// Returns the numbers of addresses, and the ranges.
 pub(in crate::cli) fn addresses_json(set: &AddressSet) -> Value {
-    let mut counts = counts_json(set);
+    let mut counts = counts_json(Counts::of(set));
     if let Some(counts) = counts.as_object_mut() {
         let ranges: Vec<String> = set.iter().map(|entry| entry.to_string()).collect();
         counts.insert("ranges".to_owned(), json!(ranges));

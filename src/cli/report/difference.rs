@@ -10,7 +10,7 @@ use crate::analysis::difference::{Decider, Difference, Effect, LimitChange, MANY
 use crate::analysis::interfaces::{Class, Containers};
 use crate::analysis::judgement::{Judgement, Reason};
 use crate::analysis::path::Kind;
-use crate::net::{AddressSet, Entry, Family, HostPorts, Limits};
+use crate::net::{AddressSet, Counts, Entry, Family, HostPorts, Limits};
 use crate::output::json;
 use crate::output::table::{count, grouped};
 use crate::output::terminal::{Terminal, Tone};
@@ -158,11 +158,12 @@ pub(in crate::cli) fn page(
     conclusion: Conclusion,
     unknown: &[String],
 ) -> Change {
-    let counts = |set: &AddressSet, families: &[Family]| {
+    let counts = |counts: Counts, families: &[Family]| {
         let families = families.iter();
-        families.map(|family| Count::of(set, *family)).collect()
+        let each = families.map(|family| Count::new(counts, *family));
+        each.collect()
     };
-    let state = |of: &Decider, allowed: &AddressSet, families: &[Family]| {
+    let state = |of: &Decider, allowed: Counts, families: &[Family]| {
         let by = shown(&decider(of).replace('`', ""));
         State::new(of.judgement.verdict(), counts(allowed, families), by)
     };
@@ -171,9 +172,9 @@ pub(in crate::cli) fn page(
         ports: row.ports.iter().take(RANGES).map(one).collect(),
         more_ports: row.ports.len().saturating_sub(RANGES),
         sentence: shown(&sentence(row)),
-        sources: counts(&row.sources, &row.families),
-        before: state(&row.before, &row.allowed_before, &row.families),
-        after: state(&row.after, &row.allowed_after, &row.families),
+        sources: counts(Counts::of(&row.sources), &row.families),
+        before: state(&row.before, row.allowed_before, &row.families),
+        after: state(&row.after, row.allowed_after, &row.families),
         paths: match &paths(difference, &row.routes)[..] {
             [] => vec!["every path of a published port".to_owned()],
             paths => paths.iter().map(|path| shown(path)).collect(),
@@ -217,8 +218,8 @@ pub(in crate::cli) fn json(difference: &Difference) -> Value {
                 .collect::<Vec<_>>(),
             "sources": addresses_json(&row.sources),
             "source": row.source,
-            "allowed_before": counts_json(&row.allowed_before),
-            "allowed_after": counts_json(&row.allowed_after),
+            "allowed_before": counts_json(row.allowed_before),
+            "allowed_after": counts_json(row.allowed_after),
             "before": decider_json(&row.before),
             "after": decider_json(&row.after),
         })
@@ -290,7 +291,7 @@ fn sentence(row: &Row) -> String {
     let who = who.text;
     match row.effect {
         Effect::Gains if row.is_for_everybody() => {
-            let before = match number(&row.allowed_before) {
+            let before = match number(row.allowed_before) {
                 Some(number) => format!("were {number}"),
                 None => "was nobody".to_owned(),
             };
@@ -374,7 +375,7 @@ fn who(row: &Row) -> Who {
         }
         return Who { text, is_many };
     }
-    let text = number(&row.sources).unwrap_or_else(|| "nobody".to_owned());
+    let text = number(Counts::of(&row.sources)).unwrap_or_else(|| "nobody".to_owned());
     Who {
         text,
         is_many: true,
@@ -396,9 +397,9 @@ fn many(number: u64) -> Option<String> {
 }
 
 /// Returns how many addresses, in words; `None` for none.
-fn number(set: &AddressSet) -> Option<String> {
+fn number(counts: Counts) -> Option<String> {
     let mut parts = Vec::new();
-    match set.count_v4() {
+    match counts.v4() {
         0 => {}
         number @ 4_294_967_296 => {
             parts.push(format!("all {} IPv4 addresses", grouped(number.into())));
@@ -409,10 +410,10 @@ fn number(set: &AddressSet) -> Option<String> {
             parts.push(many(number).unwrap_or_else(few));
         }
     }
-    match set.count_v6() {
+    match counts.v6() {
         0 => {}
         1 => parts.push("1 IPv6 address".to_owned()),
-        u128::MAX => parts.push("all IPv6 addresses".to_owned()),
+        _ if counts.are_all(Family::V6) => parts.push("all IPv6 addresses".to_owned()),
         number if number < 1 << 32 => parts.push(format!("{} IPv6 addresses", grouped(number))),
         number => parts.push(format!("about 2^{} IPv6 addresses", number.ilog2())),
     }
