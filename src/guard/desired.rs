@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,8 +76,8 @@ pub(super) struct Desired {
     looking: Option<Looking>,
     view: View,
     published: LastKnownPorts,
-    /// The ruleset compiled last.
-    ruleset: Option<Ruleset>,
+    /// The ruleset compiled last; the same allocation as before if it is equal.
+    ruleset: Option<Rc<Ruleset>>,
     writer: StateWriter,
     /// The digest of the policies that were saved as the last good ones.
     written: Option<u128>,
@@ -248,7 +249,7 @@ impl Desired {
     }
 
     /// Returns the desired ruleset, once it is known.
-    pub(super) fn ruleset(&self) -> Option<&Ruleset> {
+    pub(super) fn ruleset(&self) -> Option<&Rc<Ruleset>> {
         self.ruleset.as_ref()
     }
 
@@ -281,7 +282,7 @@ impl Desired {
         if !keep {
             self.policies = former;
             let both = self.policies.as_ref().zip(self.view.host());
-            self.ruleset = both.map(|(chosen, host)| chosen.policies.compile(host));
+            self.ruleset = both.map(|(chosen, host)| Rc::new(chosen.policies.compile(host)));
         }
     }
 
@@ -516,7 +517,10 @@ impl Desired {
         if host.is_some_and(HostView::expects_more) {
             due.at(Need::Host, Instant::now() + RETHINK);
         }
-        self.ruleset = host.map(|host| chosen.policies.compile(host));
+        let ruleset = host.map(|host| chosen.policies.compile(host));
+        if self.ruleset.as_deref() != ruleset.as_ref() {
+            self.ruleset = ruleset.map(Rc::new);
+        }
         Ok(())
     }
 
@@ -526,7 +530,7 @@ impl Desired {
         if let (Some(chosen), Some(host), Some(_)) =
             (&self.policies, self.view.host(), &self.ruleset)
         {
-            self.ruleset = Some(chosen.policies.compile(host));
+            self.ruleset = Some(Rc::new(chosen.policies.compile(host)));
         }
     }
 

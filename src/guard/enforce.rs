@@ -1,6 +1,7 @@
 //! Enforces the desired ruleset: proposes, commits, and restores the table when another program modified it.
 
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::kernel::{self, COMMITS, Claim, Commit, Kernel, attempts, unconfirmed};
@@ -19,6 +20,8 @@ use super::record::{self, Repair};
 /// restores are immediate.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 const AT_ONCE: u32 = 8;
+/// How often notifications are read before the table is looked at.
+const TURNS: u32 = 32;
 /// After this long without a modification the delay is reset.
 const CALM: Duration = Duration::from_secs(10);
 
@@ -31,6 +34,8 @@ pub(super) struct Enforcement {
     held: bool,
     /// `None` while guard itself changes it.
     monitor: Option<Monitor>,
+    /// The ruleset that was in force when the monitor was opened, until something is heard of the table.
+    in_force: Option<Rc<Ruleset>>,
     pause: Backoff,
     in_a_row: u32,
     /// The time of the last modification.
@@ -69,6 +74,7 @@ impl Enforcement {
             replace: claim == Claim::Plain,
             held: false,
             monitor: Some(Monitor::open()?),
+            in_force: None,
             pause: Backoff::new(PAUSE.0, PAUSE.1),
             in_a_row: 0,
             stirred: None,
@@ -101,11 +107,17 @@ impl Enforcement {
         }
     }
 
-    /// Reads pending notifications of modifications.
+    /// Reads pending notifications of modifications: all, or so many that nothing is known of the table.
     fn hear(&mut self) -> Result<(), Error> {
         let mut events = Vec::new();
         let now = Instant::now();
-        self.drain(now, &mut events)?;
+        let mut turns = 0..TURNS;
+        while self.read(&mut events)? {
+            if turns.next().is_none() {
+                self.in_force = None;
+                break;
+            }
+        }
         for event in events {
             if let Event::Table(modifier) = event {
                 self.modifier.get_or_insert((modifier, now));
@@ -114,17 +126,38 @@ impl Enforcement {
         Ok(())
     }
 
+    /// Reads some pending notifications; returns whether there may be more.
+    fn read(&mut self, events: &mut Vec<Event>) -> io::Result<bool> {
+        let Some(monitor) = &mut self.monitor else {
+            return Ok(false);
+        };
+        let before = events.len();
+        let are_more = monitor.read(events)?;
+        // What the monitor reports is a modification, or that some were lost.
+        if events.len() > before {
+            self.in_force = None;
+        }
+        Ok(are_more)
+    }
+
     /// Brings a ruleset into force; `known` says that it was in force before. Returns the change, and
     /// the delay before another check if other programs committed meanwhile.
+    ///
+    /// The table is not read if this very ruleset was in force when it was read last, and nobody has modified it since:
+    /// most containers start and stop without a change of rules.
     pub(super) fn enforce(
         &mut self,
-        ruleset: &Ruleset,
+        ruleset: &Rc<Ruleset>,
         stamp: impl Fn() -> String,
         known: bool,
     ) -> Result<(Change, Option<Duration>), Error> {
         self.hear()?;
+        let is_same = |known: &Rc<Ruleset>| Rc::ptr_eq(known, ruleset);
+        if self.modifier.is_none() && self.in_force.as_ref().is_some_and(is_same) {
+            return Ok((Change::Nothing, None));
+        }
         // A subscriber slows down a large transaction.
-        self.monitor = None;
+        self.ignore();
         let began = Instant::now();
         let done = self.bring(ruleset, stamp);
         self.monitor = Some(Monitor::open()?);
@@ -138,6 +171,7 @@ impl Enforcement {
         let now = Instant::now();
         // Commits of other programs while the monitor was closed. A restore is reported in any case.
         let overtaken = generation.is_none() || self.kernel.generation().ok() != generation;
+        self.in_force = (!overtaken).then(|| Rc::clone(ruleset));
         let again = overtaken.then(|| self.pause(now));
         let mut modifier = self.modifier.take();
         if !changed {
@@ -155,6 +189,12 @@ impl Enforcement {
             })
         });
         Ok((change, again))
+    }
+
+    /// Hears nothing of the table until the monitor is open again.
+    fn ignore(&mut self) {
+        self.monitor = None;
+        self.in_force = None;
     }
 
     fn bring(
@@ -211,7 +251,7 @@ impl Enforcement {
     /// Removes the mark of rules that are not confirmed from the stamp of the table.
     pub(super) fn confirm(&mut self) -> Result<(), Error> {
         // This change is guard's own.
-        self.monitor = None;
+        self.ignore();
         let renamed = self
             .kernel
             .rename(|stamp| unconfirmed::marked(stamp).map(|(_, plain)| plain));
@@ -222,7 +262,7 @@ impl Enforcement {
 
     /// Removes the table if its rules are not confirmed.
     pub(super) fn remove_unconfirmed(&mut self) -> Result<(), Error> {
-        self.monitor = None;
+        self.ignore();
         let removed = self.kernel.glimpse().and_then(|installed| {
             let stamp = installed.and_then(|installed| installed.comment);
             if stamp.as_deref().and_then(unconfirmed::marked).is_some() {
@@ -251,8 +291,8 @@ impl Feed for Enforcement {
         self.monitor.descriptors()
     }
 
-    fn drain(&mut self, now: Instant, events: &mut Vec<Event>) -> io::Result<()> {
-        self.monitor.drain(now, events)
+    fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        self.read(events).map(drop)
     }
 }
 

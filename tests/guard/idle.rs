@@ -1,6 +1,9 @@
-//! What guard costs while nothing happens.
+//! What guard costs while nothing happens, and what it does if it may have missed something.
+
+use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
+use rustix::process::Signal;
 
 use crate::Named;
 use crate::daemon::Daemon;
@@ -9,6 +12,10 @@ use crate::namespace::Sandbox;
 pub(crate) const TRIALS: &[Named] = &[
     ("an_idle_guard_does_nothing", an_idle_guard_does_nothing),
     ("a_long_list_is_guarded", a_long_list_is_guarded),
+    (
+        "a_modification_of_which_no_word_arrived_is_undone",
+        a_modification_of_which_no_word_arrived_is_undone,
+    ),
 ];
 
 /// While another guard, elsewhere, is busy.
@@ -69,4 +76,34 @@ fn a_long_list_is_guarded() -> Result<()> {
     guard.expect_in_force()?;
     eprintln!("after a change it holds {} KiB", guard.memory()?);
     Ok(())
+}
+
+/// Another table changes more often than guard's socket has room for, and then dfw's own.
+fn a_modification_of_which_no_word_arrived_is_undone() -> Result<()> {
+    let sandbox = Sandbox::new()?;
+    sandbox.write(
+        "policies/a.yaml",
+        "default: deny\nports: {80: [203.0.113.7]}\n",
+    )?;
+    let mut guard = Daemon::start(&sandbox, &["--no-owner"])?;
+    guard.expect_in_force()?;
+    let rules = sandbox.installed()?;
+    guard.signal(Signal::STOP)?;
+    let addresses = (0..200_000_u32).map(|n| Ipv4Addr::from(0x0a00_0000 + 2 * n).to_string());
+    let addresses: Vec<String> = addresses.collect();
+    sandbox.nft_load(
+        &["-f"],
+        &format!(
+            "table inet other {{ set many {{ type ipv4_addr\n elements = {{ {} }}\n }}\n }}",
+            addresses.join(", ")
+        ),
+    )?;
+    sandbox.nft("flush table inet dfw-nft")?;
+    ensure!(sandbox.installed()? != rules, "nothing was modified");
+    guard.signal(Signal::CONT)?;
+    guard.expect("netlink notifications lost")?;
+    crate::daemon::until("the rules", || {
+        (sandbox.installed().ok()? == rules).then_some(())
+    })?;
+    guard.stop()
 }

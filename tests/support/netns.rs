@@ -22,6 +22,9 @@ impl Namespace {
         output(program("ip").args(["netns", "add", name]))?;
         let namespace = Self::at(Path::new("/run/netns").join(name));
         namespace.ip("link set lo up")?;
+        // While the link-local address of an interface is tentative, which takes seconds on a busy machine, a router
+        // does not ask for its neighbours there.
+        namespace.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
         Ok(namespace)
     }
 

@@ -30,12 +30,10 @@ impl Monitor {
     }
 }
 
-impl Feed for Monitor {
-    fn descriptors(&self) -> Vec<Polled<'_>> {
-        readable([&self.socket])
-    }
-
-    fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+impl Monitor {
+    /// Reads some of what was heard; returns whether there may be more. Reports nothing but modifications of dfw's table,
+    /// and that notifications were lost.
+    pub(in crate::guard) fn read(&mut self, events: &mut Vec<Event>) -> io::Result<bool> {
         let Self {
             socket,
             buffer,
@@ -56,5 +54,15 @@ impl Feed for Monitor {
                 Err(_) => events.push(Event::Lost),
             },
         )
+    }
+}
+
+impl Feed for Monitor {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        readable([&self.socket])
+    }
+
+    fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        self.read(events).map(drop)
     }
 }

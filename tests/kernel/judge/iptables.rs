@@ -124,7 +124,6 @@ impl World {
             ("net/ipv4/ip_forward", "1"),
             ("net/ipv4/conf/all/rp_filter", "0"),
             ("net/ipv4/conf/default/rp_filter", "0"),
-            ("net/ipv6/conf/default/accept_dad", "0"),
             ("net/ipv6/conf/all/forwarding", "1"),
         ] {
             host.sysctl(key, value)?;

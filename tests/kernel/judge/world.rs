@@ -153,7 +153,6 @@ impl World {
             ("net/ipv4/conf/all/accept_local", "1"),
             ("net/ipv4/conf/all/send_redirects", "0"),
             ("net/ipv4/conf/default/send_redirects", "0"),
-            ("net/ipv6/conf/default/accept_dad", "0"),
             ("net/ipv6/conf/all/forwarding", "1"),
         ];
         for (key, value) in sysctls {
