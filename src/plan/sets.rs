@@ -10,7 +10,7 @@ use super::around::Around;
 use super::elements::Delta;
 use super::installed::{Installed, SetState, Stray, kernel_names, sketch_name};
 use super::operation::Operation;
-use super::sketch::Sketch;
+use super::sketch::{Comparison, Sketch};
 
 /// The change of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,8 @@ pub enum SetChange {
 /// What is done about it.
 enum Way {
     Keep,
-    InPlace(Delta),
+    /// With the sketch of the new elements, if that is known.
+    InPlace(Delta, Option<Box<Sketch>>),
     Anew,
 }
 
@@ -67,7 +68,7 @@ impl<'a> Diff<'a> {
                 continue;
             };
             let way = match way {
-                Way::InPlace(delta) if around.misleads(name, &delta, set) => Way::Anew,
+                Way::InPlace(delta, _) if around.misleads(name, &delta, set) => Way::Anew,
                 way => way,
             };
             self.change_set(name, current, facts, set, way);
@@ -95,10 +96,10 @@ impl<'a> Diff<'a> {
                 // The sketch is missing, or does not match the elements.
                 let is_of = |sketch: &Sketch| !facts.read || sketch.is_of(&set.elements);
                 if Sketch::is_wanted(set) != facts.sketch.as_deref().is_some_and(is_of) {
-                    self.renew_sketch(facts, set);
+                    self.renew_sketch(facts, set, None);
                 }
             }
-            Way::InPlace(delta) => {
+            Way::InPlace(delta, sketch) => {
                 let Delta { removed, added } = delta;
                 let of = name;
                 let name = || Cow::Borrowed(facts.name.as_str());
@@ -117,7 +118,7 @@ impl<'a> Diff<'a> {
                     });
                 }
                 if facts.sketched || Sketch::is_wanted(set) {
-                    self.renew_sketch(facts, set);
+                    self.renew_sketch(facts, set, sketch);
                 }
             }
             Way::Anew => {
@@ -201,12 +202,14 @@ impl<'a> Diff<'a> {
         counted.get(name).or_else(former)
     }
 
-    fn renew_sketch(&mut self, facts: &'a SetState, set: &'a Set) {
+    /// Replaces the sketch of a set by this one, or computes it.
+    fn renew_sketch(&mut self, facts: &'a SetState, set: &'a Set, known: Option<Box<Sketch>>) {
         if facts.sketched {
             self.objects_go
                 .push(Operation::DeleteSet(Cow::Owned(sketch_name(&facts.name))));
         }
-        if let Some(sketch) = self.sketch(set) {
+        let known = known.filter(|_| Sketch::is_wanted(set));
+        if let Some(sketch) = known.or_else(|| self.sketch(set)) {
             self.sets_come.push(Operation::NewSketch {
                 set: Cow::Borrowed(&facts.name),
                 like: &set.elements,
@@ -228,14 +231,18 @@ fn judge(current: &Set, facts: &SetState, set: &Set) -> (SetChange, Way) {
     if discriminant(&current.elements) != discriminant(&set.elements) {
         return (SetChange::Unknown, Way::Anew);
     }
+    let mut sketch = None;
     let delta = match (&facts.sketch, facts.read) {
         // An interval whose start has expired ends for a moment without one.
         _ if set.elements.set_type().expiring => Delta::between(&current.elements, &set.elements),
         (_, true) => Delta::between(&current.elements, &set.elements),
-        (Some(sketch), false) if sketch.is_of(&set.elements) => None,
-        (Some(sketch), false) => match sketch.delta(&set.elements) {
-            Some(delta) => Some(delta),
-            None => return (SetChange::Unknown, Way::Anew),
+        (Some(known), false) => match known.compare(&set.elements) {
+            Comparison::Same => None,
+            Comparison::Changed(delta, new) => {
+                sketch = Some(new);
+                Some(delta)
+            }
+            Comparison::TooFar => return (SetChange::Unknown, Way::Anew),
         },
         (None, false) => return (SetChange::Unknown, Way::Anew),
     };
@@ -255,7 +262,7 @@ fn judge(current: &Set, facts: &SetState, set: &Set) -> (SetChange, Way) {
             let may_expire =
                 set.elements.set_type().expiring && !(facts.read && delta.removed.is_empty());
             let way = if in_place && room && !may_expire && (big || !delta.overlaps()) {
-                Way::InPlace(delta.clone())
+                Way::InPlace(delta.clone(), sketch)
             } else {
                 Way::Anew
             };

@@ -52,6 +52,17 @@ pub struct Sketch {
     cells: Vec<Cell>,
 }
 
+/// How elements differ from those of a sketch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Comparison {
+    /// They are the same.
+    Same,
+    /// By this, and they have this sketch, with the same key.
+    Changed(Delta, Box<Sketch>),
+    /// By more than can be decoded.
+    TooFar,
+}
+
 /// The bitwise sum modulo 2 of elements and of their check sums; an address is a range of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Cell {
@@ -75,7 +86,7 @@ impl Sketch {
         width(elements)?;
         Some(Self {
             seed,
-            digest: digest(ranges(elements), seed),
+            digest: Digest::of(elements, seed),
             count: elements.len() as u64,
             cells: cells(elements, seed),
         })
@@ -102,13 +113,33 @@ impl Sketch {
     /// Returns whether it is the sketch of these elements.
     #[must_use]
     pub fn is_of(&self, elements: &Elements) -> bool {
-        self.count == elements.len() as u64 && self.digest == digest(ranges(elements), self.seed)
+        self.count == elements.len() as u64 && self.digest == Digest::of(elements, self.seed)
     }
 
-    /// Returns the difference from its elements to others; `None` if it is too large to decode.
+    /// Compares its elements with others. To look at a million takes tens of milliseconds, so that this is done once
+    /// for all that is to be known of them.
     #[must_use]
-    pub fn delta(&self, to: &Elements) -> Option<Delta> {
-        let mut rest = cells(to, self.seed);
+    pub fn compare(&self, to: &Elements) -> Comparison {
+        let (count, digest) = (to.len() as u64, Digest::of(to, self.seed));
+        if (self.count, self.digest) == (count, digest) {
+            return Comparison::Same;
+        }
+        let cells = cells(to, self.seed);
+        let Some(delta) = self.delta(to, &cells) else {
+            return Comparison::TooFar;
+        };
+        let sketch = Self {
+            seed: self.seed,
+            digest,
+            count,
+            cells,
+        };
+        Comparison::Changed(delta, Box::new(sketch))
+    }
+
+    /// Returns the difference from its elements to others, which have these cells.
+    fn delta(&self, to: &Elements, cells: &[Cell]) -> Option<Delta> {
+        let mut rest = cells.to_vec();
         for (cell, own) in rest.iter_mut().zip(&self.cells) {
             cell.toggle(*own);
         }
@@ -116,13 +147,19 @@ impl Sketch {
         let wanted = |element: &(u128, u128)| contains(to, *element);
         let (added, removed): (BTreeSet<_>, BTreeSet<_>) =
             changed.into_iter().partition(|element| wanted(element));
-        let installed = Merge {
-            kept: ranges(to)
-                .filter(|element| !added.contains(element))
-                .peekable(),
-            back: removed.iter().copied().peekable(),
-        };
-        if digest(installed, self.seed) != self.digest {
+        let mut installed = Digest::new(self.seed);
+        let mut come = added.iter().copied().peekable();
+        let mut gone = removed.iter().copied().peekable();
+        each_range(to, |range| {
+            while let Some(gone) = gone.next_if(|gone| *gone < range) {
+                installed.add(gone);
+            }
+            if come.next_if_eq(&range).is_none() {
+                installed.add(range);
+            }
+        });
+        gone.for_each(|gone| installed.add(gone));
+        if installed.finish() != self.digest {
             return None;
         }
         Some(Delta {
@@ -279,51 +316,95 @@ fn rows_like<R: Row>(_: &[R], ranges: BTreeSet<(u128, u128)>) -> Option<Vec<R>> 
     ranges.into_iter().map(row).collect()
 }
 
-/// Two ascending runs as one.
-struct Merge<A: Iterator, B: Iterator> {
-    kept: std::iter::Peekable<A>,
-    back: std::iter::Peekable<B>,
-}
-
-impl<T: Ord, A: Iterator<Item = T>, B: Iterator<Item = T>> Iterator for Merge<A, B> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        match (self.kept.peek(), self.back.peek()) {
-            (Some(kept), Some(back)) if back < kept => self.back.next(),
-            (Some(_), _) => self.kept.next(),
-            (None, _) => self.back.next(),
+/// Calls `take` with each range, ascending. The types that most elements have are read as they are.
+fn each_range(elements: &Elements, mut take: impl FnMut((u128, u128))) {
+    match elements {
+        Elements::Ipv4(rows) => rows
+            .iter()
+            .for_each(|at| take(((*at).into(), (*at).into()))),
+        Elements::Ipv4Ranges(rows) => {
+            let ranges = rows.iter().map(|row| (row.first.into(), row.last.into()));
+            ranges.for_each(take);
         }
+        Elements::Ipv6(rows) => rows.iter().for_each(|at| take((*at, *at))),
+        Elements::Ipv6Ranges(rows) => rows.iter().for_each(|row| take((row.first, row.last))),
+        others => ranges(others).for_each(take),
     }
 }
 
-fn digest(ranges: impl Iterator<Item = (u128, u128)>, seed: u128) -> u128 {
-    let mut hasher = SipHasher13::new_with_key(&seed.to_be_bytes());
-    let mut buffer = Vec::with_capacity(1 << 14);
-    for (first, last) in ranges {
-        buffer.extend_from_slice(&first.to_be_bytes());
-        buffer.extend_from_slice(&last.to_be_bytes());
-        if buffer.len() >= 1 << 14 {
-            hasher.write(&buffer);
-            buffer.clear();
+/// A digest of ranges.
+struct Digest {
+    hasher: SipHasher13,
+    /// What is hashed at once, as far as it is filled.
+    buffer: [[[u8; 16]; 2]; Self::AT_ONCE],
+    filled: usize,
+}
+
+impl Digest {
+    /// How many ranges are hashed at once.
+    const AT_ONCE: usize = 256;
+
+    fn new(seed: u128) -> Self {
+        Self {
+            hasher: SipHasher13::new_with_key(&seed.to_be_bytes()),
+            buffer: [[[0; 16]; 2]; Self::AT_ONCE],
+            filled: 0,
         }
     }
-    hasher.write(&buffer);
-    hasher.finish128().as_u128()
+
+    fn of(elements: &Elements, seed: u128) -> u128 {
+        let mut digest = Self::new(seed);
+        each_range(elements, |range| digest.add(range));
+        digest.finish()
+    }
+
+    fn add(&mut self, (first, last): (u128, u128)) {
+        if self.filled == Self::AT_ONCE {
+            self.hash();
+        }
+        self.buffer[self.filled] = [first.to_be_bytes(), last.to_be_bytes()];
+        self.filled += 1;
+    }
+
+    fn hash(&mut self) {
+        let filled = self.buffer[..self.filled].as_flattened().as_flattened();
+        self.hasher.write(filled);
+        self.filled = 0;
+    }
+
+    fn finish(mut self) -> u128 {
+        self.hash();
+        self.hasher.finish128().as_u128()
+    }
 }
 
 fn cells(elements: &Elements, seed: u128) -> Vec<Cell> {
     let mut cells = vec![Cell::default(); CELLS];
-    for (first, last) in ranges(elements) {
-        let hash = hash((first, last), seed);
-        let element = Cell {
-            first,
-            last,
-            check: check(hash),
-        };
-        for place in places(hash) {
-            cells[place].toggle(element);
+    let are_alone = matches!(elements, Elements::Ipv4(_) | Elements::Ipv6(_));
+    if are_alone {
+        // The last address of each is the first one, and so is the sum of them.
+        each_range(elements, |(address, _)| {
+            let hash = hash((address, address), seed);
+            for place in places(hash) {
+                cells[place].first ^= address;
+                cells[place].check ^= check(hash);
+            }
+        });
+        for cell in &mut cells {
+            cell.last = cell.first;
         }
+    } else {
+        each_range(elements, |(first, last)| {
+            let hash = hash((first, last), seed);
+            let element = Cell {
+                first,
+                last,
+                check: check(hash),
+            };
+            for place in places(hash) {
+                cells[place].toggle(element);
+            }
+        });
     }
     cells
 }
@@ -383,8 +464,23 @@ mod tests {
         Elements::Ipv4(range.map(|n| n * 7).collect())
     }
 
+    /// Returns a difference that was decoded, after a look at the sketch that comes with it.
+    fn delta(from: &Sketch, to: &Elements) -> Option<Delta> {
+        match from.compare(to) {
+            Comparison::Same => Some(Delta {
+                removed: like(to, BTreeSet::new())?,
+                added: like(to, BTreeSet::new())?,
+            }),
+            Comparison::Changed(delta, sketch) => {
+                assert_eq!(Some(*sketch), Sketch::of(to, from.seed));
+                Some(delta)
+            }
+            Comparison::TooFar => None,
+        }
+    }
+
     fn found(from: &Elements, to: &Elements) -> Option<Delta> {
-        Sketch::of(from, SEED).unwrap().delta(to)
+        delta(&Sketch::of(from, SEED).unwrap(), to)
     }
 
     #[test]
@@ -406,7 +502,7 @@ mod tests {
         assert!(sketch.is_of(&from));
         assert!(!sketch.is_of(&addresses(1..10_001)));
         sketch.digest ^= 1;
-        assert_eq!(sketch.delta(&addresses(5..10_005)), None);
+        assert_eq!(delta(&sketch, &addresses(5..10_005)), None);
     }
 
     fn any_elements() -> impl Strategy<Value = (Elements, Elements)> {
@@ -447,7 +543,7 @@ mod tests {
                 let sketch = Sketch::of(&from, seed).unwrap();
                 let read = Sketch::read(&sketch.header(), &sketch.table(&from), &from).unwrap();
                 prop_assert_eq!(&read, &sketch);
-                found.extend(read.delta(&to));
+                found.extend(delta(&read, &to));
             }
             prop_assert!(!found.is_empty());
             for delta in found {

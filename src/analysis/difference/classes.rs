@@ -105,10 +105,13 @@ impl<'a> Classes<'a> {
     fn sweep(&self, mut visit: impl FnMut(usize, u128, Addresses)) {
         let mut cursors: Vec<Cursor<'_>> = self.sets.iter().map(|set| Cursor::new(set)).collect();
         let mut classes: IndexMap<u128, usize, Fast> = IndexMap::default();
+        // Most ranges are of the same two classes in turn.
+        let mut recent: [Option<(u128, usize)>; 2];
         let mut count = 0;
         let mut first = 0;
         for end in &self.ends {
             classes.clear();
+            recent = [None; 2];
             loop {
                 let mut last = *end;
                 let mut sets = 0;
@@ -117,10 +120,17 @@ impl<'a> Classes<'a> {
                     sets |= u128::from(is_inside) << bit;
                     last = last.min(until);
                 }
-                let number = *classes.entry(sets).or_insert_with(|| {
-                    count += 1;
-                    count - 1
-                });
+                let known = recent.iter().flatten().find(|(of, _)| *of == sets);
+                let number = if let Some((_, number)) = known {
+                    *number
+                } else {
+                    let number = *classes.entry(sets).or_insert_with(|| {
+                        count += 1;
+                        count - 1
+                    });
+                    recent = [recent[1], Some((sets, number))];
+                    number
+                };
                 visit(number, sets, (first, last));
                 let Some(next) = last.checked_add(1) else {
                     return;
@@ -225,30 +235,40 @@ impl<'a> Classes<'a> {
 struct Cursor<'a> {
     set: &'a Elements,
     index: usize,
-    /// The element at the index.
-    range: Option<Addresses>,
+    /// The element at the index; the last address of IPv6 behind the end.
+    range: Addresses,
+    is_at_end: bool,
 }
 
 impl<'a> Cursor<'a> {
     fn new(set: &'a Elements) -> Self {
-        Self {
+        let mut cursor = Self {
             set,
             index: 0,
-            range: range(set, 0),
-        }
+            range: (u128::MAX, u128::MAX),
+            is_at_end: false,
+        };
+        cursor.read();
+        cursor
+    }
+
+    fn read(&mut self) {
+        let range = range(self.set, self.index);
+        self.is_at_end = range.is_none();
+        self.range = range.unwrap_or((u128::MAX, u128::MAX));
     }
 
     /// Returns whether an address, which is not below the one before, is in the set, and up to which address that
     /// is so.
     fn at(&mut self, address: u128) -> (bool, u128) {
-        while self.range.is_some_and(|(_, last)| last < address) {
+        while self.range.1 < address {
             self.index += 1;
-            self.range = range(self.set, self.index);
+            self.read();
         }
         match self.range {
-            Some((first, last)) if first <= address => (true, last),
-            Some((first, _)) => (false, first - 1),
-            None => (false, u128::MAX),
+            (_, last) if self.is_at_end => (false, last),
+            (first, last) if first <= address => (true, last),
+            (first, _) => (false, first - 1),
         }
     }
 }
