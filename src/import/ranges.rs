@@ -26,12 +26,12 @@ impl Ranges {
     }
 
     pub(super) fn all(family: Family) -> Self {
-        let ranges = Rc::new(BTreeMap::from([(0, last(family))]));
+        let ranges = Rc::new(BTreeMap::from([(0, family.last())]));
         Self { family, ranges }
     }
 
     pub(super) fn is_all(&self) -> bool {
-        self.ranges.first_key_value() == Some((&0, &last(self.family)))
+        self.ranges.first_key_value() == Some((&0, &self.family.last()))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -55,7 +55,7 @@ impl Ranges {
         };
         let mut selected = Self::none(self.family);
         let found = Rc::make_mut(&mut selected.ranges);
-        for (first, last) in pairs(self.family, set) {
+        for (first, last) in set.numbers(self.family) {
             let before = self.ranges.range(..first).next_back();
             for (&a, &b) in before.into_iter().chain(self.ranges.range(first..=last)) {
                 if b >= first {
@@ -69,7 +69,7 @@ impl Ranges {
     /// Keeps the sources that meet a condition, and returns the others.
     fn split(&mut self, (set, negated): Condition<'_>) -> Self {
         let mut inside = Self::none(self.family);
-        for (first, last) in pairs(self.family, set) {
+        for (first, last) in set.numbers(self.family) {
             self.cut(first, last, &mut inside);
         }
         if negated {
@@ -153,29 +153,9 @@ impl Ranges {
     }
 
     pub(super) fn to_set(&self) -> AddressSet {
-        let narrow = |address: u128| u32::try_from(address).unwrap_or(u32::MAX);
-        AddressSet::from_entries(self.ranges.iter().map(|(&a, &b)| match self.family {
-            Family::V4 => Entry::V4(narrow(a), narrow(b)),
-            Family::V6 => Entry::V6(a, b),
-        }))
+        let ranges = self.ranges.iter();
+        AddressSet::from_entries(ranges.map(|(&a, &b)| Entry::of(self.family, (a, b))))
     }
-}
-
-/// Returns the last address of a family.
-fn last(family: Family) -> u128 {
-    match family {
-        Family::V4 => u128::from(u32::MAX),
-        Family::V6 => u128::MAX,
-    }
-}
-
-fn pairs(family: Family, set: &AddressSet) -> impl Iterator<Item = (u128, u128)> + '_ {
-    let (v4, v6) = match family {
-        Family::V4 => (set.v4(), &[][..]),
-        Family::V6 => (&[][..], set.v6()),
-    };
-    let wide = v4.iter().map(|&(a, b)| (u128::from(a), u128::from(b)));
-    wide.chain(v6.iter().copied())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod counts;
 mod family;
 mod limits;
 mod lines;
+mod numbers;
 mod port;
 mod ports;
 mod protocol;

@@ -61,7 +61,7 @@ impl<'a> Classes<'a> {
     /// Tells sources apart by sets, of which each is a [list](family_of_list) of the family, and by the last addresses of
     /// segments.
     pub(super) fn new(family: Family, sets: Vec<&'a Elements>, mut ends: Vec<u128>) -> Self {
-        ends.push(last(family));
+        ends.push(family.last());
         ends.sort_unstable();
         ends.dedup();
         let mut classes = Self {
@@ -146,7 +146,7 @@ impl<'a> Classes<'a> {
     /// Returns the sources that stand for all.
     pub(super) fn standing(&self) -> AddressSet {
         let ranges = self.all.iter().map(|class| class.stands);
-        ranges.map(|range| entry(self.family, range)).collect()
+        ranges.map(|range| Entry::of(self.family, range)).collect()
     }
 
     /// Returns the sources that stand for those of a set, by its number.
@@ -203,7 +203,7 @@ impl<'a> Classes<'a> {
         }
         let of = |ranges: Vec<Addresses>| {
             let ranges = ranges.into_iter();
-            ranges.map(|range| entry(self.family, range)).collect()
+            ranges.map(|range| Entry::of(self.family, range)).collect()
         };
         found.into_iter().map(of).collect()
     }
@@ -215,14 +215,7 @@ impl<'a> Classes<'a> {
     }
 
     fn numbers(&self, standing: &AddressSet) -> impl Iterator<Item = Range<usize>> {
-        let ranges: Vec<Addresses> = match self.family {
-            Family::V4 => {
-                let ranges = standing.v4().iter();
-                ranges.map(|(a, b)| ((*a).into(), (*b).into())).collect()
-            }
-            Family::V6 => standing.v6().to_vec(),
-        };
-        ranges.into_iter().map(|(first, last)| {
+        standing.numbers(self.family).map(|(first, last)| {
             let below = |address: u128| self.all.partition_point(|class| class.stands.0 < address);
             let behind = last.checked_add(1).map_or(self.all.len(), below);
             below(first)..behind
@@ -314,21 +307,6 @@ fn elements(like: &Elements, ranges: &[Addresses]) -> Option<Elements> {
         }
         _ => return None,
     })
-}
-
-/// Returns the last address of a family.
-pub(super) fn last(family: Family) -> u128 {
-    match family {
-        Family::V4 => u32::MAX.into(),
-        Family::V6 => u128::MAX,
-    }
-}
-
-fn entry(family: Family, (first, last): Addresses) -> Entry {
-    match family {
-        Family::V4 => Entry::V4(v4(first), v4(last)),
-        Family::V6 => Entry::V6(first, last),
-    }
 }
 
 /// Returns an address of IPv4, which is never more than 32 bits here.

@@ -13,7 +13,7 @@ use crate::ruleset::{Elements, Key as _, Row as _, Ruleset, Set, Value, with_row
 use super::super::access::{destinations, ordinary};
 use super::super::eval::{Fast, looked_up_bits};
 use super::Row;
-use super::classes::{Classes, SETS, family_of_list, last};
+use super::classes::{Classes, SETS, family_of_list};
 
 /// The sources of both families.
 #[derive(Debug)]
@@ -205,7 +205,7 @@ fn ends(rulesets: [&Ruleset; 2], family: Family, short: &[List<'_>]) -> Vec<u128
                 let [first, until] = [first.as_ref(), until.as_ref()].map(|key| address(key, family));
                 if let (Some(first), Some(until)) = (first, until) {
                     let hosts = lengths.iter();
-                    let hosts = hosts.map(|length| last(family).checked_shr((*length).into()).unwrap_or(0));
+                    let hosts = hosts.map(|length| family.last().checked_shr((*length).into()).unwrap_or(0));
                     apart.extend(hosts.map(|host| (first, until | host)));
                 }
             }
