@@ -11,7 +11,6 @@ pub(crate) mod helper;
 #[path = "../support/janitor.rs"]
 pub(crate) mod janitor;
 #[path = "../support/netns.rs"]
-#[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod netns;
 #[path = "../support/probe.rs"]
 #[expect(dead_code, reason = "the engine tests use the rest")]
