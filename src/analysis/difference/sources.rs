@@ -144,18 +144,17 @@ impl<'a> OfFamily<'a> {
         lists.sort_by_key(|list| std::cmp::Reverse(list.elements.len()));
         short.extend(lists.split_off(lists.len().min(SETS)));
         let elements: usize = lists.iter().map(|list| list.elements.len()).sum();
-        // Rules are short beside such a list.
-        let every = |lists| Self {
+        let every = Self {
             family,
-            lists,
+            lists: Vec::new(),
             classes: None,
         };
         if lists.is_empty() {
-            return every(Vec::new());
+            return every;
         }
         let ends = ends(rulesets, family, &short);
         if long > 0 && elements < LITTLE * ends.len() {
-            return every(Vec::new());
+            return every;
         }
         let sets = lists.iter().map(|list| list.elements).collect();
         Self {
