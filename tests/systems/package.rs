@@ -7,9 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
+use crate::guest::PATIENCE;
 use crate::lan::FRIEND;
 use crate::site::{POLICIES, Site, policy};
-use crate::support::command::{find, output, program};
+use crate::support::command::{find, output, program, wait_for};
 
 pub(crate) const TRIALS: &[Named] = &[
     (
@@ -171,10 +172,14 @@ fn an_image_closes_what_is_open() -> Result<()> {
     site.run(&format!(
         "docker run --detach --name dfw --restart always {RUN}"
     ))?;
-    let mark = site.closed().with_context(|| {
-        let log = site.guest.run("docker logs dfw 2>&1; docker ps -a");
-        log.unwrap_or_else(|error| format!("{error:#}"))
-    })?;
+    // The engine waits until the program has started, which takes a while to its first rules.
+    let in_force = || site.guest.run("nft list table inet dfw-nft").ok();
+    let mark = wait_for("rules", PATIENCE, in_force)
+        .and_then(|_| site.closed())
+        .with_context(|| {
+            let log = site.guest.run("docker logs dfw 2>&1; docker ps -a");
+            log.unwrap_or_else(|error| format!("{error:#}"))
+        })?;
     site.only_friends_get_in(mark)?;
     // Its end opens nothing; nor does that of the engine, which starts it again.
     site.run("docker kill dfw")?;
