@@ -10,7 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::compile::{self, List, SHARED_DENIED, entries, port_of_chain, shared_sets};
 use crate::host::HostView;
 use crate::host::engine;
-use crate::net::{AddressSet, Family, HostPorts, Limits, Protocol};
+use crate::net::ranges::Number;
+use crate::net::{AddressSet, Family, HostPorts, Limits, Protocol, Ranges};
 use crate::ruleset::{Address, End, Expression, Origin, Port, Ruleset};
 
 use super::access::destinations;
@@ -402,9 +403,9 @@ fn strangers(ruleset: &Ruleset) -> [IpAddr; 2] {
 }
 
 /// Returns the first of these addresses, starting at one of them.
-fn first_free<T: Ord + Copy>(free: &[(T, T)], from: T) -> Option<T> {
-    let (first, _) = free.iter().find(|(_, last)| *last >= from)?;
-    Some(from.max(*first))
+fn first_free<T: Number>(free: &Ranges<T>, from: T) -> Option<T> {
+    let (first, _) = free.since(from).next()?;
+    Some(from.max(first))
 }
 
 /// Returns the ports in the rules that no engine publishes, no socket has and no path leads to.

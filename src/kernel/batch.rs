@@ -262,11 +262,18 @@ impl Batch {
     ) {
         let mut next = 0;
         while next < all.len() {
+            let (written, done) = (self.writer.bytes().len(), next);
             self.push(What::Elements(set.to_owned()), comment, |w, sequence| {
                 let (start, after) = write(w, sequence, next);
                 next = after;
                 start
             });
+            if done == 0 {
+                // Elements of a set are about as long as each other. A buffer that grows by and by leaves as much
+                // memory behind as it takes.
+                let each = (self.writer.bytes().len() - written).div_ceil(next.max(1));
+                self.writer.reserve(each * (all.len() - next));
+            }
         }
     }
 

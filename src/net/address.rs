@@ -4,14 +4,16 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Family;
+use super::ranges::Ranges;
+use super::unmerged::Unmerged;
 
 /// A set of IPv4 and IPv6 addresses, kept as sorted, disjoint, non-adjacent inclusive ranges.
 ///
 /// Two sets of the same addresses are equal, however they were written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct AddressSet {
-    v4: Vec<(u32, u32)>,
-    v6: Vec<(u128, u128)>,
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
 }
 
 /// An inclusive range of addresses.
@@ -26,6 +28,10 @@ pub enum Entry {
 }
 
 impl AddressSet {
+    pub(super) fn new(v4: Ranges<u32>, v6: Ranges<u128>) -> Self {
+        Self { v4, v6 }
+    }
+
     /// Returns the union of entries, which may overlap and come in any order.
     pub fn from_entries(entries: impl IntoIterator<Item = Entry>) -> Self {
         let mut set = Unmerged::default();
@@ -35,15 +41,15 @@ impl AddressSet {
         set.merge()
     }
 
-    /// Returns the IPv4 ranges, first and last address included, ascending.
+    /// Returns the IPv4 ranges.
     #[must_use]
-    pub fn v4(&self) -> &[(u32, u32)] {
+    pub fn v4(&self) -> &Ranges<u32> {
         &self.v4
     }
 
-    /// Returns the IPv6 ranges, first and last address included, ascending.
+    /// Returns the IPv6 ranges.
     #[must_use]
-    pub fn v6(&self) -> &[(u128, u128)] {
+    pub fn v6(&self) -> &Ranges<u128> {
         &self.v6
     }
 
@@ -51,8 +57,8 @@ impl AddressSet {
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(v4) => covers(&self.v4, u32::from(v4)),
-            IpAddr::V6(v6) => covers(&self.v6, u128::from(v6)),
+            IpAddr::V4(v4) => self.v4.contains(v4.into()),
+            IpAddr::V6(v6) => self.v6.contains(v6.into()),
         }
     }
 
@@ -71,21 +77,21 @@ impl AddressSet {
     /// Returns the number of IPv4 addresses.
     #[must_use]
     pub fn count_v4(&self) -> u64 {
-        let sizes = self.v4.iter().map(|&(a, b)| u64::from(b - a) + 1);
+        let sizes = self.v4.iter().map(|(a, b)| u64::from(b - a) + 1);
         sizes.sum()
     }
 
     /// Returns the number of IPv6 addresses; `u128::MAX` if all 2^128 are in the set.
     #[must_use]
     pub fn count_v6(&self) -> u128 {
-        let sizes = self.v6.iter().map(|&(a, b)| (b - a).saturating_add(1));
+        let sizes = self.v6.iter().map(|(a, b)| (b - a).saturating_add(1));
         sizes.fold(0, u128::saturating_add)
     }
 
     /// Returns the ranges, IPv4 first, ascending.
     pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
-        let v4 = self.v4.iter().map(|&(a, b)| Entry::V4(a, b));
-        v4.chain(self.v6.iter().map(|&(a, b)| Entry::V6(a, b)))
+        let v4 = self.v4.iter().map(|(a, b)| Entry::V4(a, b));
+        v4.chain(self.v6.iter().map(|(a, b)| Entry::V6(a, b)))
     }
 
     /// Returns the union with another set.
@@ -97,43 +103,37 @@ impl AddressSet {
     /// Returns the set of all addresses of a family.
     #[must_use]
     pub fn all(family: Family) -> Self {
-        Self::from_entries([match family {
-            Family::V4 => Entry::V4(0, u32::MAX),
-            Family::V6 => Entry::V6(0, u128::MAX),
-        }])
+        match family {
+            Family::V4 => Self::new(Ranges::all(), Ranges::default()),
+            Family::V6 => Self::new(Ranges::default(), Ranges::all()),
+        }
     }
 
     /// Returns the addresses of both families that are not in this set.
     #[must_use]
     pub fn complement(&self) -> Self {
-        Self {
-            v4: gaps(&self.v4, 0, u32::MAX, |x| x.checked_add(1), |x| x - 1),
-            v6: gaps(&self.v6, 0, u128::MAX, |x| x.checked_add(1), |x| x - 1),
-        }
+        Self::new(self.v4.complement(), self.v6.complement())
     }
 
     /// Returns the intersection with another set.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        Self {
-            v4: common(&self.v4, &other.v4),
-            v6: common(&self.v6, &other.v6),
-        }
+        Self::new(
+            self.v4.intersection(&other.v4),
+            self.v6.intersection(&other.v6),
+        )
     }
 
     /// Returns the addresses that are in this set and not in `other`.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        Self {
-            v4: without(&self.v4, &other.v4, |x| x + 1, |x| x - 1),
-            v6: without(&self.v6, &other.v6, |x| x + 1, |x| x - 1),
-        }
+        Self::new(self.v4.difference(&other.v4), self.v6.difference(&other.v6))
     }
 
     /// Returns whether the sets have an address in common.
     #[must_use]
     pub fn intersects(&self, other: &Self) -> bool {
-        meet(&self.v4, &other.v4) || meet(&self.v6, &other.v6)
+        self.v4.meet(&other.v4) || self.v6.meet(&other.v6)
     }
 }
 
@@ -173,213 +173,6 @@ impl FromIterator<Entry> for AddressSet {
     }
 }
 
-fn covers<T: Ord + Copy>(ranges: &[(T, T)], address: T) -> bool {
-    let next = ranges.partition_point(|&(first, _)| first <= address);
-    next.checked_sub(1)
-        .and_then(|index| ranges.get(index))
-        .is_some_and(|&(_, last)| address <= last)
-}
-
-/// Returns whether two sorted lists of disjoint ranges have an address in common.
-fn meet<T: Ord + Copy>(a: &[(T, T)], b: &[(T, T)]) -> bool {
-    let (few, many) = if a.len() < b.len() { (a, b) } else { (b, a) };
-    few.iter().any(|&(first, last)| {
-        let next = many.partition_point(|&(_, end)| end < first);
-        many.get(next).is_some_and(|&(start, _)| start <= last)
-    })
-}
-
-/// Returns the gaps between sorted, disjoint, non-adjacent ranges, from `first` to `last`.
-fn gaps<T: Ord + Copy>(
-    ranges: &[(T, T)],
-    first: T,
-    last: T,
-    next: impl Fn(T) -> Option<T>,
-    before: impl Fn(T) -> T,
-) -> Vec<(T, T)> {
-    let mut gaps = Vec::new();
-    let mut from = Some(first);
-    for &(start, end) in ranges {
-        if let Some(from) = from.filter(|&from| from < start) {
-            gaps.push((from, before(start)));
-        }
-        from = next(end);
-    }
-    gaps.extend(from.map(|from| (from, last)));
-    gaps
-}
-
-/// Returns what is in one sorted list of disjoint ranges and not in another. Allocates for the result only: lists that
-/// are compared have a million entries and few that differ.
-fn without<T: Ord + Copy>(
-    ranges: &[(T, T)],
-    others: &[(T, T)],
-    next: impl Fn(T) -> T,
-    before: impl Fn(T) -> T,
-) -> Vec<(T, T)> {
-    let mut rest = Vec::new();
-    let mut others = others.iter().copied().peekable();
-    for &(first, last) in ranges {
-        let mut from = Some(first);
-        while let Some(start) = from {
-            match others.peek() {
-                Some(&(_, other_last)) if other_last < start => {
-                    others.next();
-                }
-                Some(&(other_first, other_last)) if other_first <= last => {
-                    if start < other_first {
-                        rest.push((start, before(other_first)));
-                    }
-                    from = (other_last < last).then(|| next(other_last));
-                }
-                _ => {
-                    rest.push((start, last));
-                    from = None;
-                }
-            }
-        }
-    }
-    rest
-}
-
-/// Returns the intersection of two sorted lists of disjoint ranges, sorted and disjoint.
-fn common<T: Ord + Copy>(a: &[(T, T)], b: &[(T, T)]) -> Vec<(T, T)> {
-    // Where the one is short, most of the other is not looked at.
-    let start = |ranges: &[(T, T)], other: &[(T, T)]| {
-        let first = other.first().map(|&(first, _)| first);
-        first.map_or(0, |first| ranges.partition_point(|&(_, last)| last < first))
-    };
-    let (mut i, mut j) = (start(a, b), start(b, a));
-    let mut common = Vec::new();
-    while let (Some(&(a_first, a_last)), Some(&(b_first, b_last))) = (a.get(i), b.get(j)) {
-        let (first, last) = (a_first.max(b_first), a_last.min(b_last));
-        if first <= last {
-            common.push((first, last));
-        }
-        if a_last < b_last {
-            i += 1;
-        } else {
-            j += 1;
-        }
-    }
-    common
-}
-
-/// Ranges in any order, merged once at the end: a million lines are sorted once.
-#[derive(Debug, Default)]
-pub struct Unmerged {
-    v4: Vec<(u32, u32)>,
-    v6: Vec<(u128, u128)>,
-}
-
-impl Unmerged {
-    /// Adds an entry.
-    pub fn push(&mut self, entry: Entry) {
-        match entry {
-            Entry::V4(first, last) => self.v4.push((first, last)),
-            Entry::V6(first, last) => self.v6.push((first, last)),
-        }
-    }
-
-    /// Returns whether there are no entries.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.v4.is_empty() && self.v6.is_empty()
-    }
-
-    /// Returns the set of all entries.
-    #[must_use]
-    pub fn merge(self) -> AddressSet {
-        self.merge_and_count().0
-    }
-
-    /// Sorts and joins all of them, and counts those that lie inside others.
-    #[must_use]
-    pub fn merge_and_count(mut self) -> (AddressSet, Option<Redundant>) {
-        let v4 = merge(&mut self.v4, |last| last.checked_add(1));
-        let v6 = merge(&mut self.v6, |last| last.checked_add(1));
-        let v4 = v4.map(|nested| nested.redundant(Entry::V4));
-        let v6 = v6.map(|nested| nested.redundant(Entry::V6));
-        let redundant = match (v4, v6) {
-            (Some(v4), Some(v6)) => Some(Redundant {
-                count: v4.count + v6.count,
-                ..v4
-            }),
-            (v4, v6) => v4.or(v6),
-        };
-        let set = AddressSet {
-            v4: self.v4,
-            v6: self.v6,
-        };
-        (set, redundant)
-    }
-}
-
-/// Entries of a list that lie inside others of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Redundant {
-    /// One of them.
-    pub inner: Entry,
-    /// An entry that it lies inside; the same one if it is in the list twice.
-    pub outer: Entry,
-    /// How many there are, at least 1.
-    pub count: usize,
-}
-
-/// Ranges that lie inside others.
-struct Nested<T> {
-    inner: (T, T),
-    outer: (T, T),
-    count: usize,
-}
-
-impl<T> Nested<T> {
-    fn redundant(self, entry: impl Fn(T, T) -> Entry) -> Redundant {
-        Redundant {
-            inner: entry(self.inner.0, self.inner.1),
-            outer: entry(self.outer.0, self.outer.1),
-            count: self.count,
-        }
-    }
-}
-
-/// Sorts ranges and joins those that overlap or touch, in place. Counts those that lie inside a single other one.
-fn merge<T: Ord + Copy>(
-    ranges: &mut Vec<(T, T)>,
-    next: impl Fn(T) -> Option<T>,
-) -> Option<Nested<T>> {
-    // Which of two with the same start comes first makes no difference to what they are joined to.
-    ranges.sort_unstable_by_key(|&(first, _)| first);
-    // The one that ends last, of those that were passed.
-    let mut widest = *ranges.first()?;
-    let mut nested: Option<Nested<T>> = None;
-    ranges.dedup_by(|later, earlier| {
-        let is_wider = later.1 > widest.1;
-        if !is_wider || later.0 == widest.0 {
-            let (inner, outer) = if is_wider {
-                (widest, *later)
-            } else {
-                (*later, widest)
-            };
-            let first = Nested {
-                inner,
-                outer,
-                count: 0,
-            };
-            nested.get_or_insert(first).count += 1;
-        }
-        if is_wider {
-            widest = *later;
-        }
-        let touches = next(earlier.1).is_none_or(|after| later.0 <= after);
-        if touches {
-            earlier.1 = earlier.1.max(later.1);
-        }
-        touches
-    });
-    nested
-}
-
 /// Returns the prefix length of the network that is exactly `first` to `last`; `bits` is the width of an
 /// address.
 fn prefix_length(first: u128, last: u128, bits: u32) -> Option<u32> {
@@ -412,6 +205,7 @@ impl fmt::Display for Entry {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Redundant;
     use super::*;
     use crate::policy::parse_entry;
     use proptest::prelude::*;
@@ -569,8 +363,8 @@ mod tests {
         fn a_set_is_canonical(given in entries()) {
             let set = AddressSet::from_entries(given);
             prop_assert_eq!(&set.iter().collect::<AddressSet>(), &set);
-            prop_assert!(set.v4().windows(2).all(|w| w[0].1 + 1 < w[1].0));
-            prop_assert!(set.v6().windows(2).all(|w| w[0].1 + 1 < w[1].0));
+            prop_assert!(set.v4().iter().is_sorted_by(|a, b| a.1 + 1 < b.0));
+            prop_assert!(set.v6().iter().is_sorted_by(|a, b| a.1 + 1 < b.0));
         }
 
         #[test]

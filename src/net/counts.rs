@@ -15,14 +15,11 @@ impl Counts {
     /// Counts the addresses of a set.
     #[must_use]
     pub fn of(set: &AddressSet) -> Self {
-        let sizes = |ranges: &[(u128, u128)]| {
-            let sizes = ranges.iter().map(|(first, last)| last - first);
-            sizes.fold(0, |sum: u128, size| sum.wrapping_add(size).wrapping_add(1))
-        };
+        let sizes = set.v6().iter().map(|(first, last)| last - first);
         Self {
             v4: set.count_v4(),
-            v6: sizes(set.v6()),
-            all_v6: set.v6() == [(0, u128::MAX)],
+            v6: sizes.fold(0, |sum, size| sum.wrapping_add(size).wrapping_add(1)),
+            all_v6: set.v6().are_all(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! keeps the mistakes there: keys in [`policy`](crate::policy), answers of engines in
 //! [`host`](crate::host).
 
-pub mod address;
+mod address;
 mod counts;
 mod family;
 mod limits;
@@ -13,6 +13,8 @@ mod numbers;
 mod port;
 mod ports;
 mod protocol;
+pub mod ranges;
+mod unmerged;
 
 pub use address::{AddressSet, Entry};
 pub use counts::Counts;
@@ -22,3 +24,5 @@ pub use lines::Lines;
 pub use port::{HostPorts, KeysByPort, decisive};
 pub use ports::Ports;
 pub use protocol::Protocol;
+pub use ranges::Ranges;
+pub use unmerged::{Redundant, Unmerged};

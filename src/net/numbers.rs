@@ -1,6 +1,6 @@
 //! Addresses of both families as numbers, for code that treats them alike.
 
-use super::{AddressSet, Entry, Family};
+use super::{AddressSet, Entry, Family, Ranges};
 
 impl Family {
     /// Returns the last address, as a number; the first one is 0.
@@ -30,10 +30,11 @@ impl AddressSet {
     /// Returns the ranges of a family, ascending: the first and the last address of each.
     pub fn numbers(&self, family: Family) -> impl Iterator<Item = (u128, u128)> + '_ {
         let (v4, v6) = match family {
-            Family::V4 => (self.v4(), &[][..]),
-            Family::V6 => (&[][..], self.v6()),
+            Family::V4 => (Some(self.v4()), None),
+            Family::V6 => (None, Some(self.v6())),
         };
-        let wide = v4.iter().map(|&(a, b)| (u128::from(a), u128::from(b)));
-        wide.chain(v6.iter().copied())
+        let v4 = v4.into_iter().flat_map(Ranges::iter);
+        let wide = v4.map(|(a, b)| (u128::from(a), u128::from(b)));
+        wide.chain(v6.into_iter().flat_map(Ranges::iter))
     }
 }

@@ -59,6 +59,11 @@ impl Writer {
         Self::default()
     }
 
+    /// Makes room for about so many more bytes.
+    pub fn reserve(&mut self, more: usize) {
+        self.bytes.reserve(more);
+    }
+
     /// Returns the bytes so far.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

@@ -164,13 +164,13 @@ fn ends(family: Family, sets: &[&AddressSet]) -> Vec<IpAddr> {
     let v4 = |set: &AddressSet| -> Vec<u128> {
         set.v4()
             .iter()
-            .flat_map(|(first, last)| around((*first).into(), (*last).into()))
+            .flat_map(|(first, last)| around(first.into(), last.into()))
             .collect()
     };
     let v6 = |set: &AddressSet| -> Vec<u128> {
         set.v6()
             .iter()
-            .flat_map(|(first, last)| around(*first, *last))
+            .flat_map(|(first, last)| around(first, last))
             .collect()
     };
     let ends = |of: &dyn Fn(&AddressSet) -> Vec<u128>| {

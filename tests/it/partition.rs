@@ -14,8 +14,8 @@ use crate::reference::random::{Edges, host, meant, packets};
 
 /// The first and the last address of every range of a set.
 fn ends(set: &AddressSet) -> Vec<IpAddr> {
-    let v4 = set.v4().iter().flat_map(|(a, b)| [*a, *b]);
-    let v6 = set.v6().iter().flat_map(|(a, b)| [*a, *b]);
+    let v4 = set.v4().iter().flat_map(|(a, b)| [a, b]);
+    let v6 = set.v6().iter().flat_map(|(a, b)| [a, b]);
     let v4 = v4.map(|a| IpAddr::V4(a.into()));
     v4.chain(v6.map(|a| IpAddr::V6(a.into()))).collect()
 }

@@ -145,6 +145,5 @@ impl Pool {
 
 /// Whether one set holds every address of the only family that another one has.
 fn is_whole(all: &AddressSet, some: &AddressSet) -> bool {
-    (all.v4() == [(0, u32::MAX)] && some.v6().is_empty())
-        || (all.v6() == [(0, u128::MAX)] && some.v4().is_empty())
+    (all.v4().are_all() && some.v6().is_empty()) || (all.v6().are_all() && some.v4().is_empty())
 }

@@ -502,11 +502,8 @@ fn example(set: &AddressSet) -> Option<IpAddr> {
     let v4 = set
         .v4()
         .iter()
-        .map(|(first, last)| (*first).max(0x0100_0000).min(*last));
-    let v6 = set
-        .v6()
-        .iter()
-        .map(|(first, last)| (*first).max(2).min(*last));
+        .map(|(first, last)| first.max(0x0100_0000).min(last));
+    let v6 = set.v6().iter().map(|(first, last)| first.max(2).min(last));
     let v4 = v4.map(|address| IpAddr::V4(address.into()));
     let v6 = v6.map(|address| IpAddr::V6(address.into()));
     known.or_else(|| v4.chain(v6).next())

@@ -190,22 +190,22 @@ impl Compiler<'_> {
         let (v4, v6) = (addresses.v4(), addresses.v6());
         let kinds: [(Part, bool, &dyn Fn() -> Elements); 6] = [
             (Part::Short(Family::V4), v4.len() <= SHORT, &|| {
-                Elements::Ipv4Ranges(intervals(v4).collect())
+                Elements::Ipv4Ranges(intervals(v4.iter()))
             }),
             (Part::Addresses(Family::V4), v4.len() > SHORT, &|| {
-                Elements::Ipv4(singles(v4))
+                Elements::Ipv4(v4.singles().to_vec())
             }),
             (Part::Networks(Family::V4), v4.len() > SHORT, &|| {
-                Elements::Ipv4Ranges(ranges(v4))
+                Elements::Ipv4Ranges(intervals(v4.longer().iter().copied()))
             }),
             (Part::Short(Family::V6), v6.len() <= SHORT, &|| {
-                Elements::Ipv6Ranges(intervals(v6).collect())
+                Elements::Ipv6Ranges(intervals(v6.iter()))
             }),
             (Part::Addresses(Family::V6), v6.len() > SHORT, &|| {
-                Elements::Ipv6(singles(v6))
+                Elements::Ipv6(v6.singles().to_vec())
             }),
             (Part::Networks(Family::V6), v6.len() > SHORT, &|| {
-                Elements::Ipv6Ranges(ranges(v6))
+                Elements::Ipv6Ranges(intervals(v6.longer().iter().copied()))
             }),
         ];
         let mut sets = Vec::new();
@@ -266,21 +266,8 @@ pub(super) fn denial(
     rules
 }
 
-fn singles<T: Copy + PartialEq>(ranges: &[(T, T)]) -> Vec<T> {
+fn intervals<T>(ranges: impl Iterator<Item = (T, T)>) -> Vec<Interval<T>> {
     ranges
-        .iter()
-        .filter(|(first, last)| first == last)
-        .map(|(first, _)| *first)
+        .map(|(first, last)| Interval::new(first, last))
         .collect()
-}
-
-fn ranges<T: Copy + PartialEq>(ranges: &[(T, T)]) -> Vec<Interval<T>> {
-    let all = intervals(ranges);
-    all.filter(|range| range.first != range.last).collect()
-}
-
-fn intervals<T: Copy>(ranges: &[(T, T)]) -> impl Iterator<Item = Interval<T>> {
-    ranges
-        .iter()
-        .map(|(first, last)| Interval::new(*first, *last))
 }

@@ -109,9 +109,9 @@ fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
     let v4 = inline
         .v4()
         .iter()
-        .flat_map(|(first, last)| networks(Family::V4, u128::from(*first), u128::from(*last)));
+        .flat_map(|(first, last)| networks(Family::V4, u128::from(first), u128::from(last)));
     let v6 = inline.v6().iter();
-    let v6 = v6.flat_map(|(first, last)| networks(Family::V6, *first, *last));
+    let v6 = v6.flat_map(|(first, last)| networks(Family::V6, first, last));
     let networks: Vec<_> = v4.chain(v6).collect();
     // A range can be many networks, and `any` needs no lookup.
     let few = networks.len() <= 2 * SHORT;

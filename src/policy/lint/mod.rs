@@ -10,8 +10,7 @@ mod tests;
 
 use memchr::memmem;
 
-use crate::net::address::Redundant;
-use crate::net::{AddressSet, Entry};
+use crate::net::{AddressSet, Entry, Redundant};
 use crate::text::diagnostic::{Diagnostic, quoted};
 use crate::text::{FileId, Span};
 

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value as Schema, json};
 
-use crate::net::AddressSet;
-use crate::net::address::Unmerged;
+use crate::net::{AddressSet, Unmerged};
 use crate::policy::report::SHOWN;
 use crate::policy::source::{
     self, NAME, NamedSource, Place, Reserved, SourceName, is_name, needs_quotes, read_entry,

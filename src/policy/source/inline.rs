@@ -1,7 +1,6 @@
 //! A source that is written in place: entries, one or a list of them.
 
-use crate::net::AddressSet;
-use crate::net::address::Unmerged;
+use crate::net::{AddressSet, Unmerged};
 use crate::policy::lint;
 use crate::policy::yaml::{Node, Reader, Value};
 use crate::text::Span;

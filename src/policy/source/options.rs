@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Schema, json};
 
-use crate::net::AddressSet;
-use crate::net::address::Unmerged;
+use crate::net::{AddressSet, Unmerged};
 use crate::policy::time;
 use crate::policy::yaml::{Member, Reader, Value};
 use crate::text::Span;

@@ -11,8 +11,7 @@ use memchr::memchr_iter;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::net::AddressSet;
-use crate::net::address::Unmerged;
+use crate::net::{AddressSet, Unmerged};
 use crate::policy::Mistake;
 use crate::policy::source::entry::parse_entry;
 use crate::text::diagnostic::{Diagnostic, quoted};

@@ -1,11 +1,10 @@
 //! `lines` and `lines-loose`: one address, network or range a line.
 
-use crate::net::AddressSet;
+use crate::net::{AddressSet, Redundant, Unmerged};
 use std::collections::BTreeSet;
 
 use memchr::memchr_iter;
 
-use crate::net::address::{Redundant, Unmerged};
 use crate::policy::report::SHOWN;
 use crate::policy::source::entry::{parse_entry, parse_fast};
 use crate::text::diagnostic::Diagnostic;

@@ -8,8 +8,7 @@ mod stream;
 
 use serde_json::{Value, json};
 
-use crate::net::AddressSet;
-use crate::net::address::Redundant;
+use crate::net::{AddressSet, Redundant};
 use crate::text::FileId;
 use crate::text::diagnostic::Diagnostic;
 

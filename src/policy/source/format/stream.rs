@@ -4,8 +4,7 @@ use std::io::Read;
 
 use memchr::{memchr_iter, memrchr};
 
-use crate::net::AddressSet;
-use crate::net::address::Unmerged;
+use crate::net::{AddressSet, Unmerged};
 use crate::text::{FileId, SourceMap};
 
 use super::lines;
