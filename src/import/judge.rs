@@ -12,8 +12,8 @@ use super::published::{Published, Way};
 use super::question::{Question, Sort, Stage};
 use super::ranges::Ranges;
 use super::rule::{Kind, Rule, WIDE, is_any_protocol, protocol_of, within};
+use super::trail::Trail;
 use super::verdict::{Answer, Verdict};
-use super::walk::Trail;
 
 /// A server port that rules rarely match.
 const SOME_PORT: u16 = 20_000;

@@ -11,7 +11,8 @@ use super::dump::{Dump, Table, reachable};
 use super::question::{Question, Stage};
 use super::ranges::Ranges;
 use super::rule::Rule;
-use super::walk::{End, Memory, Trail, walk};
+use super::trail::Trail;
+use super::walk::{End, Memory, walk};
 
 const ARRIVING: [(&str, &str, Stage); 2] = [
     ("raw", "PREROUTING", Stage::Raw),

@@ -1,7 +1,7 @@
 //! The verdict of one family's rules on one port.
 
 use super::interface::Incoming;
-use super::walk::Trail;
+use super::trail::Trail;
 use crate::net::{AddressSet, Family};
 
 /// The verdict of one family's rules on one port.

@@ -4,53 +4,23 @@
 //! sources that it decides for. The result is exact for any number of rules, as long as every condition is
 //! supported. A rule with another condition is skipped and recorded in the trail.
 
-use crate::net::{AddressSet, Family, Protocol};
+use crate::net::Protocol;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::dump::{Chain, Dump, Table, reachable};
 use super::interface::Incoming;
+use super::outcome::Outcome;
 use super::question::{Holds, Question, Sort, Stage};
 use super::ranges::{Condition, Ranges};
 use super::rule::{Rule, Target};
+use super::trail::Trail;
 
 /// The most levels of calls between chains; the kernel allows no loops.
 const DEEPEST: usize = 24;
 /// The most rules that are evaluated for one result: nested calls can take exponential time.
 const MOST: usize = 500_000;
-
-/// The rules that led to a result.
-#[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Trail {
-    /// The rules that decided for some source.
-    pub(super) deciding: BTreeSet<usize>,
-    /// The rules that dropped some source.
-    pub(super) dropping: BTreeSet<usize>,
-    /// The rules that rejected some source.
-    pub(super) rejecting: BTreeSet<usize>,
-    /// Rules that were skipped because they are not supported.
-    pub(super) skipped: BTreeSet<usize>,
-    /// Whether a denial was logged.
-    pub(super) logged: bool,
-    /// Whether the chains are nested too deeply or form a jump loop; then no source is accepted.
-    pub(super) lost: bool,
-}
-
-impl Trail {
-    pub(super) fn add(&mut self, other: &Self) {
-        if *self == Self::default() {
-            self.clone_from(other);
-            return;
-        }
-        self.deciding.extend(&other.deciding);
-        self.dropping.extend(&other.dropping);
-        self.rejecting.extend(&other.rejecting);
-        self.skipped.extend(&other.skipped);
-        self.logged |= other.logged;
-        self.lost |= other.lost;
-    }
-}
 
 /// The result of a base chain.
 #[derive(Debug)]
@@ -124,45 +94,6 @@ struct Remembered {
     trail: Trail,
     logged: Ranges,
     steps: usize,
-}
-
-/// The results of the sources that entered a chain.
-#[derive(Debug, Clone)]
-struct Outcome {
-    passed: Ranges,
-    translated: BTreeMap<usize, Ranges>,
-    /// The sources that return to the calling chain.
-    returned: Ranges,
-}
-
-impl Outcome {
-    fn none(family: Family) -> Self {
-        Self {
-            passed: Ranges::none(family),
-            translated: BTreeMap::new(),
-            returned: Ranges::none(family),
-        }
-    }
-
-    fn translate(&mut self, rule: usize, sources: Ranges) {
-        match self.translated.get_mut(&rule) {
-            Some(known) => known.add(sources),
-            None => {
-                self.translated.insert(rule, sources);
-            }
-        }
-    }
-
-    /// Returns sources that may have left the chain to the calling chain.
-    fn doubt(&mut self, doubtful: &AddressSet) {
-        let conditions = [(doubtful, false)];
-        let mut doubted = self.passed.take(&conditions);
-        for sources in self.translated.values_mut() {
-            doubted.add(sources.take(&conditions));
-        }
-        self.translated.retain(|_, sources| !sources.is_empty());
-        self.returned.add(doubted);
-    }
 }
 
 struct Walk<'a> {
@@ -273,7 +204,7 @@ impl Walk<'_> {
         }
         outcome.returned.add(here);
         if !doubtful.is_empty() {
-            outcome.doubt(&doubtful.to_set());
+            outcome.doubt(&doubtful.to_set(), self.is_nat);
         }
         outcome
     }
@@ -340,21 +271,30 @@ impl Walk<'_> {
             return none;
         }
         self.trail.skipped.insert(number);
-        if matches!(rule.target, Target::Return | Target::Goto(_)) {
-            return here.select(conditions);
-        }
         if self.diverts(rule) {
             here.take(conditions);
+            return none;
+        }
+        if matches!(rule.target, Target::Return | Target::Goto(_)) {
+            return here.select(conditions);
         }
         none
     }
 
-    /// Returns whether a rule of `nat` redirects the packets that match.
+    /// Returns whether a rule of `nat` redirects the packets that match, or calls a chain that may.
     fn diverts(&self, rule: &Rule) -> bool {
-        let unknown = rule
-            .called()
-            .is_some_and(|name| !self.table.contains_key(name));
-        self.is_nat && (unknown || matches!(rule.target, Target::Accept | Target::Dnat(_)))
+        let is_unknown = |name: &str| !self.table.contains_key(name);
+        let ends = |rule: &Rule| {
+            matches!(rule.target, Target::Accept | Target::Dnat(_))
+                || rule.called().is_some_and(is_unknown)
+        };
+        let may_end =
+            |rule: &Rule| ends(rule) && !matches!(self.question.holds(rule), Holds::Never);
+        let called = |name| {
+            let rules = reachable(self.dump, self.table, &[name]);
+            self.dump.rules_of(&rules).any(|(_, rule)| may_end(rule))
+        };
+        self.is_nat && (ends(rule) || rule.called().is_some_and(called))
     }
 
     fn deny(&mut self, number: usize, sources: &Ranges, answer: bool) {
@@ -370,12 +310,13 @@ impl Walk<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::net::IpAddr;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::net::Entry;
+    use crate::net::{AddressSet, Entry, Family};
     use crate::text::SourceMap;
 
     const NONE: &BTreeSet<IpAddr> = &BTreeSet::new();
@@ -473,6 +414,43 @@ mod tests {
             &RefCell::default(),
         );
         assert!(unsure.translated.is_empty());
+    }
+
+    #[test]
+    fn in_nat_nobody_is_translated_who_may_go_elsewhere() {
+        let who = |nat: &str| {
+            let dump = dump(&format!(
+                "{nat}\n-A PREROUTING -j DNAT --to-destination 172.17.0.3:80\n\
+                 -A D -s 10.0.0.0/31 -j DNAT --to-destination 172.17.0.2:80"
+            ));
+            let table = dump.table(Family::V4, "filter").unwrap();
+            let memory = RefCell::default();
+            let end = walk(&dump, table, "PREROUTING", &question(), true, &memory);
+            let ends = end.translated.into_values().map(|r| r.to_set());
+            let has = |last: u8| IpAddr::from([10, 0, 0, last]);
+            let ends: Vec<_> = ends
+                .map(|set| [0, 1, 2].map(|last| set.contains(has(last))))
+                .collect();
+            ends
+        };
+        // By the last rule of PREROUTING, and by that of D.
+        assert_eq!(
+            who("-A PREROUTING -j D"),
+            [[false, false, true], [true, true, false]]
+        );
+        // Those who may have returned before the chain translates them.
+        let doubtful = "-A PREROUTING -j D\n-A D -s 10.0.0.1 -m recent --rcheck -j RETURN";
+        assert_eq!(who(doubtful), [[false, false, true], [true, false, false]]);
+        let accepted =
+            "-A PREROUTING -j E\n-A E -s 10.0.0.1 -m recent --rcheck -j RETURN\n-A E -j ACCEPT";
+        assert_eq!(who(accepted), Vec::<[bool; 3]>::new());
+        // A chain that may be called translates them.
+        for call in ["-j D", "-g D"] {
+            let perhaps = format!("-A PREROUTING -s 10.0.0.1 -m recent --rcheck {call}");
+            assert_eq!(who(&perhaps), [[true, false, true]]);
+        }
+        let other = "-A PREROUTING -s 10.0.0.1 -m recent --rcheck -j E\n-A E -p udp -j ACCEPT";
+        assert_eq!(who(other), [[true, true, true]]);
     }
 
     #[test]

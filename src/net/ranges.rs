@@ -58,16 +58,10 @@ impl<T: Number> Ranges<T> {
     /// Returns the set of all numbers.
     #[must_use]
     pub fn all() -> Self {
-        Self::from_ordered([(T::FIRST, T::LAST)])
-    }
-
-    /// Returns the set of ranges that are disjoint, not adjacent, and ascending.
-    pub(super) fn from_ordered(ranges: impl IntoIterator<Item = (T, T)>) -> Self {
-        let mut set = Self::default();
-        for range in ranges {
-            set.push(range);
+        Self {
+            singles: Vec::new(),
+            longer: vec![(T::FIRST, T::LAST)],
         }
-        set
     }
 
     /// Makes room for so many ranges of one number.

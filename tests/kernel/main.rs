@@ -74,6 +74,9 @@ fn main() -> ExitCode {
 
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
+        // Those that take longest begin first.
+        judge::TRIALS,
+        import::TRIALS,
         read_back::TRIALS,
         roundtrip::TRIALS,
         text::TRIALS,
@@ -101,8 +104,6 @@ fn all() -> impl Iterator<Item = Named> {
         session::TRIALS,
         shared::TRIALS,
         socket_holders::TRIALS,
-        import::TRIALS,
-        judge::TRIALS,
         watch::TRIALS,
     ];
     groups.into_iter().flatten().copied()
