@@ -19,7 +19,7 @@ use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::rtnetlink::{Address, Link};
 use crate::netlink::sock_diag::Socket;
 use crate::nftables::object::{family_name, shares_hook};
-use crate::ruleset::Hook;
+use crate::ruleset::{Hook, Ruleset};
 
 /// The facts of the host, and the engines that did not answer.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct HostFacts {
     pub links: Vec<Link>,
     /// Its addresses.
     pub addresses: Vec<Address>,
+    /// The survey of the kernel that they are from, if there was one.
+    pub survey: Option<Box<Snapshot>>,
 }
 
 /// The sockets whose holders are searched. A search reads every process.
@@ -60,40 +62,62 @@ impl Sockets {
     }
 }
 
-/// The outline of dfw's table, read once for all that depends on it.
+/// dfw's table, read once for all that depends on it.
 struct Table {
     kernel: Kernel,
-    outline: Result<Snapshot, kernel::Error>,
+    snapshot: Result<Snapshot, kernel::Error>,
+    /// Whether it is a survey, and no outline.
+    is_surveyed: bool,
 }
 
 impl Table {
-    fn read() -> Result<Self, kernel::Error> {
+    fn outline() -> Result<Self, kernel::Error> {
         let kernel = Kernel::open()?;
-        let outline = kernel.outline();
-        Ok(Self { kernel, outline })
+        let snapshot = kernel.outline();
+        Ok(Self {
+            kernel,
+            snapshot,
+            is_surveyed: false,
+        })
     }
 
-    /// Returns the permissions for a time that are in force.
-    fn grants(&self) -> Result<Vec<Grant>, kernel::Error> {
-        let outline = self.outline.as_ref().ok();
-        let table = outline.and_then(|outline| outline.installed.as_ref());
-        if !table.is_some_and(|table| compile::has_grants(&table.ruleset)) {
-            return Ok(Vec::new());
+    fn survey() -> Result<Self, kernel::Error> {
+        let kernel = Kernel::open()?;
+        let snapshot = kernel.survey();
+        Ok(Self {
+            kernel,
+            snapshot,
+            is_surveyed: true,
+        })
+    }
+
+    fn into_survey(self) -> Option<Box<Snapshot>> {
+        self.snapshot
+            .ok()
+            .filter(|_| self.is_surveyed)
+            .map(Box::new)
+    }
+
+    /// Returns the permissions for a time that are in force; none if the table cannot be read.
+    fn grants(&self) -> Vec<Grant> {
+        let read = self.snapshot.as_ref().ok().and_then(in_force);
+        if self.is_surveyed || !read.is_some_and(compile::has_grants) {
+            return read.map_or_else(Vec::new, compile::grants);
         }
-        let installed = self.kernel.survey()?.installed;
-        Ok(installed.map_or_else(Vec::new, |table| compile::grants(&table.ruleset)))
+        let survey = self.kernel.survey().ok();
+        let read = survey.as_ref().and_then(in_force);
+        read.map_or_else(Vec::new, compile::grants)
     }
 
     /// Returns the ports that it filters because an engine published them.
-    fn remembered(self) -> Result<Vec<HostPorts>, kernel::Error> {
-        // `apply` succeeds while other programs keep changing rulesets, and must not know less then.
-        let outline = match self.outline {
-            Err(kernel::Error::Busy) => self.kernel.glimpse()?,
-            outline => outline?.installed,
-        };
-        if !outline.is_some_and(|table| compile::remembers(&table.ruleset)) {
-            return Ok(Vec::new());
+    fn remembered(&self) -> Result<Vec<HostPorts>, kernel::Error> {
+        if let Ok(snapshot) = &self.snapshot {
+            let read = in_force(snapshot);
+            if self.is_surveyed || !read.is_some_and(compile::remembers) {
+                return Ok(read.map_or_else(Vec::new, compile::remembered));
+            }
         }
+        // `apply` succeeds while other programs keep changing rulesets, and must not know less then.
         let installed = match self.kernel.survey() {
             Err(kernel::Error::Busy) => self.kernel.glimpse()?,
             survey => survey?.installed,
@@ -102,12 +126,33 @@ impl Table {
     }
 }
 
+/// Returns the ruleset of dfw's table, if there is one.
+fn in_force(snapshot: &Snapshot) -> Option<&Ruleset> {
+    snapshot.installed.as_ref().map(|table| &table.ruleset)
+}
+
 impl HostFacts {
     /// Reads the facts of this host and queries its engines.
     ///
     /// # Errors
     /// See [`kernel::Error`](enum@kernel::Error).
     pub fn find(ask: &Ask, sockets: Sockets) -> Result<Self, kernel::Error> {
+        Self::found(ask, sockets, Table::outline)
+    }
+
+    /// Reads the facts of this host for a change of the table, with a survey of the kernel.
+    ///
+    /// # Errors
+    /// See [`kernel::Error`](enum@kernel::Error).
+    pub fn survey(ask: &Ask, sockets: Sockets) -> Result<Self, kernel::Error> {
+        Self::found(ask, sockets, Table::survey)
+    }
+
+    fn found(
+        ask: &Ask,
+        sockets: Sockets,
+        table: impl FnOnce() -> Result<Table, kernel::Error>,
+    ) -> Result<Self, kernel::Error> {
         let (mut engines, mut unanswered): (Vec<Engine>, _) = (Vec::new(), Vec::new());
         for answer in docker::ask(ask) {
             match answer {
@@ -115,17 +160,17 @@ impl HostFacts {
                 Err(error) => unanswered.push(error),
             }
         }
-        let table = Table::read();
+        let table = table();
         // Without a table there are no grants.
-        let grants = table.as_ref().ok().and_then(|table| table.grants().ok());
-        let mut site = Self::beside(|| table, engines, unanswered, sockets, &[])?;
+        let grants = table.as_ref().map_or_else(|_| Vec::new(), Table::grants);
+        let mut site = Self::beside(Some(table), engines, unanswered, sockets, &[])?;
         // Without published ports the holders make no difference.
         if sockets == Sockets::All || site.host.publications().next().is_some() {
             // On error the state is unknown.
             let nat = Kernel::open().and_then(|kernel| nat(&kernel));
             site.host.nat = nat.unwrap_or_default();
         }
-        site.host.grants = grants.unwrap_or_default();
+        site.host.grants = grants;
         Ok(site)
     }
 
@@ -139,12 +184,12 @@ impl HostFacts {
         sockets: Sockets,
         former: &[HostPorts],
     ) -> Result<Self, kernel::Error> {
-        Self::beside(Table::read, engines, unanswered, sockets, former)
+        Self::beside(None, engines, unanswered, sockets, former)
     }
 
     /// The same beside a table that may have been read.
     fn beside(
-        table: impl FnOnce() -> Result<Table, kernel::Error>,
+        mut table: Option<Result<Table, kernel::Error>>,
         engines: Vec<Engine>,
         unanswered: Vec<Unanswered>,
         sockets: Sockets,
@@ -160,7 +205,9 @@ impl HostFacts {
         host.local_ports = LocalPorts::read();
         host.old_kernel = is_old(&rustix::system::uname().release().to_string_lossy());
         if host.engines.is_empty() || !unanswered.is_empty() {
-            host.remembered.extend(table()?.remembered()?);
+            let read = table.take().unwrap_or_else(Table::outline)?;
+            host.remembered.extend(read.remembered()?);
+            table = Some(Ok(read));
         }
         let published = !host.remembered.is_empty() || host.publications().next().is_some();
         let wanted = match sockets {
@@ -194,6 +241,7 @@ impl HostFacts {
             unanswered,
             links,
             addresses,
+            survey: table.and_then(Result::ok).and_then(Table::into_survey),
         })
     }
 

@@ -163,7 +163,7 @@ pub(super) fn look(
     } else {
         Sockets::of(ask)
     };
-    match HostFacts::find(ask, sockets) {
+    match HostFacts::survey(ask, sockets) {
         Ok(found) => {
             let (mut loaded, passed, shown) = test_or_refuse(loaded, location, Some(&found.host))?;
             loaded

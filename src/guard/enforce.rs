@@ -231,7 +231,7 @@ impl Enforcement {
         stamp: impl Fn() -> String,
     ) -> Result<Brought, kernel::Error> {
         for attempt in attempts(COMMITS) {
-            let survey = self.kernel.try_survey()?;
+            let survey = self.kernel.try_survey(None)?;
             let proposal = self.kernel.propose(survey.as_ref(), ruleset)?;
             let brought = |changed, generation| Brought {
                 changed,

@@ -103,6 +103,7 @@ mod tests {
             unanswered: Vec::new(),
             links: Vec::new(),
             addresses: Vec::new(),
+            survey: None,
         };
         let mut view = View::new(Log::new());
         assert!(view.take(failed()).is_err());

@@ -198,6 +198,17 @@ impl Kernel {
         self.consistent(Depth::Remembered)
     }
 
+    /// Returns an earlier survey if no ruleset has changed since, or another one.
+    ///
+    /// # Errors
+    /// As [`survey`](Self::survey).
+    pub fn survey_since(&self, earlier: Option<Box<Snapshot>>) -> Result<Snapshot, Error> {
+        match earlier {
+            Some(earlier) if self.generation()? == earlier.generation => Ok(*earlier),
+            _ => self.survey(),
+        }
+    }
+
     /// Reads the same with the elements of shared sets, however big: only these hold the sources of a
     /// port, and as hashes they are read back faster than long lists.
     ///

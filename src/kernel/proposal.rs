@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! for attempt in attempts(COMMITS) {
-//!     let survey = kernel.try_survey()?;
+//!     let survey = kernel.try_survey(None)?;
 //!     let proposal = kernel.propose(survey.as_ref(), &ruleset)?;
 //!     … show it, ask, or nothing of it …
 //!     if let Commit::InForce { .. } = proposal.commit(&stamp, attempt)? { break }
@@ -26,13 +26,14 @@ pub struct Proposal<'a> {
 }
 
 impl Kernel {
-    /// Surveys the kernel for a proposal; `None` if others change rulesets during every attempt to read them.
+    /// Surveys the kernel for a proposal, unless nothing has changed since an earlier survey; `None` if others change
+    /// rulesets during every attempt to read them.
     ///
     /// # Errors
     /// `Error::Permission`, `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be
     /// read.
-    pub fn try_survey(&self) -> Result<Option<Snapshot>, Error> {
-        match self.survey() {
+    pub fn try_survey(&self, earlier: Option<Box<Snapshot>>) -> Result<Option<Snapshot>, Error> {
+        match self.survey_since(earlier) {
             Err(Error::Busy) => Ok(None),
             survey => survey.map(Some),
         }

@@ -11,17 +11,18 @@ pub(crate) const TRIALS: &[Named] = &[
     ("no_verb_starts_a_program", no_verb_starts_a_program),
     ("the_tracer_sees_programs", the_tracer_sees_programs),
     ("a_lost_answer_is_no_promise", a_lost_answer_is_no_promise),
+    ("the_rules_are_read_once", the_rules_are_read_once),
 ];
 
 /// All ways to start a program or another thread or process.
 const CALLS: &str = "trace=execve,execveat,fork,vfork,clone,clone3";
 
-/// Runs a program under a tracer; returns its report, and the system calls of it and its children.
-fn traced(sandbox: &Sandbox, words: &[&str]) -> Result<(Report, Vec<String>)> {
+/// Runs a program under a tracer; returns its report, and these system calls of it and its children.
+fn traced(sandbox: &Sandbox, calls: &str, words: &[&str]) -> Result<(Report, Vec<String>)> {
     let log = sandbox.dir().join("strace");
     let mut command: Command = sandbox.namespace().command("strace");
     command
-        .args(["-f", "-qq", "-e", CALLS, "-e", "signal=none", "-o"])
+        .args(["-f", "-qq", "-e", calls, "-e", "signal=none", "-o"])
         .arg(&log)
         .args(words);
     let report = Report::of(&mut command)?;
@@ -62,7 +63,7 @@ fn no_verb_starts_a_program() -> Result<()> {
         for (words, code) in runs {
             let mut command = [&[DFW], words].concat();
             command.extend(json.then_some("--json"));
-            let (report, calls) = traced(&sandbox, &command)?;
+            let (report, calls) = traced(&sandbox, CALLS, &command)?;
             ensure!(report.code == Some(code), "{words:?}: {report:?}");
             let only = calls.len() == 1 && calls[0].contains(&format!("execve(\"{DFW}\""));
             ensure!(only, "{words:?} did more than run:\n{}", calls.join("\n"));
@@ -74,11 +75,25 @@ fn no_verb_starts_a_program() -> Result<()> {
 /// A test that cannot fail proves nothing.
 fn the_tracer_sees_programs() -> Result<()> {
     let sandbox = Sandbox::new()?;
-    let (report, calls) = traced(&sandbox, &["/bin/sh", "-c", "/bin/true; :"])?;
+    let (report, calls) = traced(&sandbox, CALLS, &["/bin/sh", "-c", "/bin/true; :"])?;
     ensure!(report.code == Some(0), "{report:?}");
     let count = |call: &str| calls.iter().filter(|line| line.contains(call)).count();
     let forks = calls.len() - count("execve(");
     ensure!(count("execve(") == 2 && forks > 0, "{}", calls.join("\n"));
+    Ok(())
+}
+
+/// What is read of the table for the facts of the host is enough for the change, if nothing has changed since.
+fn the_rules_are_read_once() -> Result<()> {
+    let sandbox = Sandbox::new()?;
+    let policy = format!("{}/policies/web.yaml", env!("CARGO_MANIFEST_DIR"));
+    sandbox.dfw_ok(&["apply", &policy])?;
+    for verb in ["plan", "apply"] {
+        let (report, calls) = traced(&sandbox, "trace=sendto", &[DFW, verb, &policy])?;
+        ensure!(report.stdout.contains("no changes"), "{report:?}");
+        let reads = calls.iter().filter(|call| call.contains("GETRULE"));
+        ensure!(reads.count() == 1, "{verb}: {}", calls.join("\n"));
+    }
     Ok(())
 }
 

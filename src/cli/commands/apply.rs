@@ -54,13 +54,15 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCo
     let loaded = Progress::during("reading the policies", || {
         load_for_host(terminal, &location)
     })?;
-    let (loaded, passed, site) = Progress::during("reading this host and its engines", || {
+    let (loaded, passed, mut site) = Progress::during("reading this host and its engines", || {
         look(terminal, &args.engine.ask(), loaded, &location)
     })?;
     terminal.tell(&fetched::text(terminal, &loaded));
+    let survey = site.survey.take();
     let mut apply = Apply {
         terminal,
         args,
+        survey,
         loaded: &loaded,
         site: &site,
         ruleset: Rc::new(loaded.compile(&site.host)),
@@ -179,6 +181,8 @@ struct Apply<'a> {
     args: &'a ApplyArgs,
     loaded: &'a Policies,
     site: &'a HostFacts,
+    /// The survey that the facts of this host are from, until it is used.
+    survey: Option<Box<Snapshot>>,
     ruleset: Rc<Ruleset>,
     /// Notices about this host; `None` until they are shown.
     notices: Option<Vec<Diagnostic>>,
@@ -194,7 +198,7 @@ impl Apply<'_> {
         let kernel = Kernel::open()?;
         for attempt in attempts(COMMITS) {
             let progress = Progress::start("reading the rules in force");
-            let survey = kernel.try_survey()?;
+            let survey = kernel.try_survey(self.survey.take())?;
             self.keep_grants(survey.as_ref());
             let ruleset = Rc::clone(&self.ruleset);
             let proposal = kernel.propose(survey.as_ref(), &ruleset)?;

@@ -37,9 +37,9 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
     let location = args.policy.to_enforce()?;
     let path = &location.path;
     let loaded = load_for_host(terminal, &location)?;
-    let (loaded, passed, site) = look(terminal, &args.engine.ask(), loaded, &location)?;
+    let (loaded, passed, mut site) = look(terminal, &args.engine.ask(), loaded, &location)?;
     let ruleset = loaded.compile(&site.host);
-    let planned = match plan(&loaded, &site, &ruleset) {
+    let planned = match plan(&loaded, &mut site, &ruleset) {
         Ok(planned) => planned,
         Err(error) => return Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
     };
@@ -102,9 +102,13 @@ struct Planned {
     notices: Vec<Diagnostic>,
 }
 
-fn plan(loaded: &Policies, site: &HostFacts, ruleset: &Ruleset) -> Result<Planned, kernel::Error> {
+fn plan(
+    loaded: &Policies,
+    site: &mut HostFacts,
+    ruleset: &Ruleset,
+) -> Result<Planned, kernel::Error> {
     let kernel = Kernel::open()?;
-    let survey = kernel.survey()?;
+    let survey = kernel.survey_since(site.survey.take())?;
     let proposal = kernel.propose(Some(&survey), ruleset)?;
     let preview = Preview::of((loaded, site), ruleset, &proposal);
     let mut notices = all_notices(loaded, site, proposal.foreign_chains());
