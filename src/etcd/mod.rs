@@ -42,6 +42,9 @@ pub enum Error {
     /// The member has no majority.
     #[error("{0} has no leader: a majority of the members is down")]
     NoLeader(String),
+    /// The members have elected another leader meanwhile.
+    #[error("{0}: the members have elected another leader")]
+    LeaderChanged(String),
     /// The member refuses a connection, or breaks it off.
     #[error("{0}: {1}")]
     Refused(String, String),
@@ -63,6 +66,8 @@ impl Error {
             Self::Full
         } else if text.contains("no leader") {
             Self::NoLeader(member)
+        } else if text.contains("leader changed") {
+            Self::LeaderChanged(member)
         } else if text.contains("Timeout expired") || text.contains("request timed out") {
             Self::Silent(member)
         } else if is_refusal(error) {
@@ -76,9 +81,19 @@ impl Error {
     #[must_use]
     pub fn is_answer(&self) -> bool {
         match self {
-            Self::Denied(_) | Self::Full | Self::NoLeader(_) | Self::Refused(..) => true,
+            Self::Denied(_)
+            | Self::Full
+            | Self::NoLeader(_)
+            | Self::LeaderChanged(_)
+            | Self::Refused(..) => true,
             Self::Identity(_) | Self::Silent(_) | Self::Other(..) => false,
         }
+    }
+
+    /// Returns whether an election is the reason, which may be over soon.
+    #[must_use]
+    pub fn is_election(&self) -> bool {
+        matches!(self, Self::NoLeader(_) | Self::LeaderChanged(_))
     }
 }
 

@@ -1,10 +1,10 @@
 //! The keys of a site in the store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::bundle::word::Word;
 use crate::bundle::{self, Address, Digest, Head, Keys, Manifest, Rollout, Signed, Statement};
@@ -16,6 +16,9 @@ use super::record::{RECORD, Record};
 
 /// How often a call is tried, each time with another member.
 const TRIES: usize = 3;
+/// How long a call is tried while the members elect a leader, and how long it waits in between. etcd begins an election
+/// when it has heard nothing of the leader for a second (`--election-timeout`), and a busy machine needs several.
+const ELECTION: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(250));
 
 /// A site, by a connection to one member at a time.
 pub struct Site {
@@ -135,7 +138,7 @@ impl Site {
         clippy::needless_pass_by_value,
         reason = "a closure is made where it is passed"
     )]
-    /// Makes a call to any member, and to another one if that fails.
+    /// Makes a call to any member, and to another one if that fails; for some seconds, if they elect a leader.
     ///
     /// # Errors
     /// The last error; see [`etcd::Error`].
@@ -144,7 +147,12 @@ impl Site {
         work: impl AsyncFn(&mut Connection, &Layout) -> Result<T, etcd::Error>,
     ) -> Result<T, Error> {
         let mut last = etcd::Error::Other(self.name.to_string(), "no member".to_owned());
-        for _ in 0..TRIES.max(self.endpoints.len()) {
+        let begun = Instant::now();
+        let (mut tries, mut are_electing) = (0, false);
+        while tries < TRIES.max(self.endpoints.len())
+            || are_electing && begun.elapsed() < ELECTION.0
+        {
+            tries += 1;
             let done = self.runtime.block_on(async {
                 let connection = match &mut self.connection {
                     Some(connection) => connection,
@@ -163,6 +171,10 @@ impl Site {
                     return Err(error.into());
                 }
                 Err(error) => last = error,
+            }
+            if last.is_election() {
+                are_electing = true;
+                self.runtime.block_on(async { sleep(ELECTION.1).await });
             }
             self.connection = None;
             self.at = self.at.wrapping_add(1);

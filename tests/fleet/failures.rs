@@ -2,8 +2,9 @@
 //! hosts come back by themselves.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
 
 use crate::Named;
@@ -17,6 +18,7 @@ pub(crate) const TRIALS: &[Named] = &[
         "members_may_die_stop_and_be_cut_off",
         members_may_die_stop_and_be_cut_off,
     ),
+    ("an_election_ends_no_push", an_election_ends_no_push),
     (
         "a_full_store_is_named_and_repaired",
         a_full_store_is_named_and_repaired,
@@ -140,6 +142,32 @@ fn members_may_die_stop_and_be_cut_off() -> Result<()> {
         fleet.until_host(&host.name, "in-force")?;
     }
     Ok(())
+}
+
+/// As on a machine that is too busy for heartbeats.
+fn an_election_ends_no_push() -> Result<()> {
+    const PUSHES: u32 = 5;
+    let (fleet, hosts) = begun(&[])?;
+    let is_over = AtomicBool::new(false);
+    let elections = std::thread::scope(|scope| {
+        let electing = scope.spawn(|| {
+            let mut elections = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let members = fleet.cluster.etcdctl_ok("root", &["member", "list"]);
+                for line in members.unwrap_or_default().lines() {
+                    let id = line.split(',').next().unwrap_or_default();
+                    let moved = fleet.cluster.etcdctl("root", &["move-leader", id]);
+                    elections += u32::from(moved.is_ok_and(|report| report.code == Some(0)));
+                }
+            }
+            elections
+        });
+        let pushed = (0..PUSHES).try_for_each(|number| fleet.push_now(2 + number));
+        is_over.store(true, Ordering::Relaxed);
+        pushed.and(electing.join().map_err(|_| anyhow!("it panicked")))
+    })?;
+    ensure!(elections > PUSHES, "{elections} elections");
+    all_have(&hosts, 1 + PUSHES)
 }
 
 fn a_full_store_is_named_and_repaired() -> Result<()> {
