@@ -176,28 +176,39 @@ print(sum(map(is_open, held)))";
 fn without_descriptors_clients_are_accepted_later() -> Result<()> {
     let (sandbox, guard) = guarded(&[])?;
     let pid = Pid::from_raw(i32::try_from(guard.pid())?);
-    let mut taken = Vec::new();
-    for entry in std::fs::read_dir(format!("/proc/{}/fd", guard.pid()))? {
-        taken.push(entry?.file_name().to_string_lossy().parse::<u64>()?);
-    }
-    let free = (0..1024).find(|number| !taken.contains(number));
-    let none = Rlimit {
-        current: free,
-        ..getrlimit(Resource::Nofile)
+    let none_free = || -> Result<Rlimit> {
+        let mut taken = Vec::new();
+        for entry in std::fs::read_dir(format!("/proc/{}/fd", guard.pid()))? {
+            taken.push(entry?.file_name().to_string_lossy().parse::<u64>()?);
+        }
+        let none = Rlimit {
+            current: (0..1024).find(|number| !taken.contains(number)),
+            ..getrlimit(Resource::Nofile)
+        };
+        Ok(prlimit(pid, Resource::Nofile, none)?)
     };
-    let former = prlimit(pid, Resource::Nofile, none)?;
-    let mut stream = UnixStream::connect(sandbox.dir().join("guard.sock"))?;
-    stream.write_all(b"status\n")?;
-    // It waits, and does not try all the time.
-    let before = guard.ticks()?;
-    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
     let mut heard = String::new();
-    ensure!(stream.read_to_string(&mut heard).is_err(), "{heard}");
-    let spent = guard.ticks()? - before;
-    ensure!(spent <= 10, "it has worked for {} ms", 10 * spent);
-    prlimit(pid, Resource::Nofile, former)?;
-    stream.set_read_timeout(None)?;
-    stream.read_to_string(&mut heard)?;
+    for attempt in 0..20 {
+        let former = none_free()?;
+        let mut stream = UnixStream::connect(sandbox.dir().join("guard.sock"))?;
+        stream.write_all(b"status\n")?;
+        // It waits, and does not try all the time.
+        let before = guard.ticks()?;
+        stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+        let answer = stream.read_to_string(&mut heard);
+        let spent = guard.ticks()? - before;
+        prlimit(pid, Resource::Nofile, former)?;
+        if answer.is_ok() && attempt < 19 {
+            // A file that it had open for a moment, such as one of `/proc`, was counted and is closed.
+            heard.clear();
+            continue;
+        }
+        ensure!(answer.is_err(), "{heard}");
+        ensure!(spent <= 10, "it has worked for {} ms", 10 * spent);
+        stream.set_read_timeout(None)?;
+        stream.read_to_string(&mut heard)?;
+        break;
+    }
     ensure!(heard.contains("dfw/guard/v2"), "{heard}");
     guard.stop()
 }
