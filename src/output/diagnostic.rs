@@ -13,6 +13,12 @@ use crate::untrusted;
 /// The distance in lines up to which places share a snippet.
 const TOGETHER: u32 = 50;
 
+/// The distance in columns up to which places share a snippet: it is as wide as the places are far apart.
+const CLOSE: u32 = 400;
+
+/// The distance in bytes up to which places share a snippet.
+const SHORT: usize = 20_000;
+
 /// The number of bytes shown after the place; the rest of a longer line is cut.
 const BEHIND: usize = 200;
 
@@ -118,8 +124,11 @@ fn excerpts<'a>(diagnostic: &'a Diagnostic, sources: &'a SourceMap) -> Vec<Excer
         return Vec::new();
     };
     let near = |label: &&Label| {
-        let lines = [label, primary].map(|label| sources.line_column(&label.span).0);
-        label.span.file == primary.span.file && lines[0].abs_diff(lines[1]) <= TOGETHER
+        let [this, other] = [label, primary].map(|label| sources.line_column(&label.span));
+        label.span.file == primary.span.file
+            && this.0.abs_diff(other.0) <= TOGETHER
+            && this.1.abs_diff(other.1) <= CLOSE
+            && label.span.bytes.0.abs_diff(primary.span.bytes.0) <= SHORT
     };
     let (here, elsewhere): (Vec<&Label>, Vec<&Label>) = diagnostic.related.iter().partition(near);
     let mut places = vec![(AnnotationKind::Primary, primary)];
@@ -283,6 +292,28 @@ error[twice]: written twice
         let whole = Diagnostic::error("x", "x").at(Span::new(file, 3, text.len()), "this");
         let shown = render(&whole, &sources, false);
         assert!(shown.chars().count() < 1000, "{} {shown}", shown.len());
+    }
+
+    #[test]
+    fn places_far_apart_in_a_line_have_snippets_of_their_own() {
+        let text = format!("a: X{}Y\nb: 1\n", " ".repeat(500_000));
+        let (sources, file) = sources(&text);
+        let at = |c| text.find(c).map(|at| Span::new(file, at, at + 1)).unwrap();
+        let twice = Diagnostic::error("x", "x")
+            .at(at('Y'), "again")
+            .related(at('X'), "first")
+            .related(at('b'), "behind it");
+        let shown = render(&twice, &sources, false);
+        assert!(shown.chars().count() < 2_000, "{}", shown.len());
+        for text in [
+            "a.yaml:1:500005",
+            "a.yaml:1:4",
+            "again",
+            "first",
+            "behind it",
+        ] {
+            assert!(shown.contains(text), "{text}: {shown}");
+        }
     }
 
     #[test]

@@ -20,8 +20,7 @@ const NO_INTERFACE: &str = r"^(\.\.?|[0-9]{1,3}(\.[0-9]{1,3}){3}|[Aa][Ll][Ll]|[A
 pub(super) const EXACT: &str =
     r#"^[^\s/:"\\*,;!@^\[\]?|~(){}$]{0,14}[^\s/:"\\*,;!@^\[\]?|~(){}$+]$"#;
 /// A name, or the beginning of one and a `*`, as a pattern of ECMA 262.
-pub(super) const PATTERN: &str =
-    r#"^([^\s/:"\\*,;!@^\[\]?|~(){}$]{1,14}\*|[^\s/:"\\*,;!@^\[\]?|~(){}$]{1,15})$"#;
+pub(super) const PATTERN: &str = r#"^([^\s/:"\\*,;!@^\[\]?|~(){}$]{1,14}\*|[^\s/:"\\*,;!@^\[\]?|~(){}$]{0,14}[^\s/:"\\*,;!@^\[\]?|~(){}$+])$"#;
 
 /// The name of a network interface: 1 to 15 bytes, no `/`, no `:`, no white space, no control
 /// character, not `.` or `..`. Quotes and backslashes, which the kernel takes, are denied: nft
@@ -91,6 +90,11 @@ pub(super) fn parse_pattern(text: &str) -> Result<InterfacePattern, Mistake> {
             return Err(Mistake::new("interface", message, "not at the end")
                 .help("a `*` may stand at the end only: `br-*`"));
         }
+        if text.ends_with('+') {
+            let message = format!("{} is a pattern of iptables", quoted(text));
+            return Err(Mistake::new("interface", message, "not `*`")
+                .help("write how the names begin, and `*`: `br-*`"));
+        }
         check(text)?;
         return Ok(InterfacePattern::Exact(InterfaceName(text.to_owned())));
     };
@@ -129,7 +133,7 @@ fn check(text: &str) -> Result<(), Mistake> {
     if text.contains('!') {
         return wrong(
             "nothing is negated here",
-            "write the interfaces through which the port may be reached",
+            "write the names of the interfaces that are meant",
         );
     }
     if text.parse::<std::net::IpAddr>().is_ok() {
@@ -155,7 +159,7 @@ fn check(text: &str) -> Result<(), Mistake> {
     if words.iter().any(|word| text.eq_ignore_ascii_case(word)) {
         return wrong(
             "a word, not a name",
-            "leave the line out if it is to hold for every interface",
+            "write the names of interfaces; at a port, leave the line out if every interface is meant",
         );
     }
     let label = if text.is_empty() {
@@ -241,6 +245,7 @@ mod tests {
             "^br-*",
             "192.0.2.1",
             "veth@if*",
+            "br-+",
             "all",
         ] {
             assert_eq!(parse_pattern(bad).unwrap_err().slug, "interface", "{bad}");

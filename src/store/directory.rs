@@ -134,7 +134,11 @@ fn read_folder(
                 neglected.push(Neglected::Json(path));
                 continue;
             }
-            Kind::Json | Kind::Other => continue,
+            Kind::Text if !is_folder => {
+                neglected.push(Neglected::Text(path));
+                continue;
+            }
+            Kind::Json | Kind::Text | Kind::Other => continue,
         };
         files.push(texts.read_policy(&path, Accept::Regular, problem)?);
     }
@@ -162,6 +166,8 @@ enum Neglected {
     JsonFolder(PathBuf),
     /// A `.json` file.
     Json(PathBuf),
+    /// A file such as `web.yaml.txt`.
+    Text(PathBuf),
 }
 
 impl Neglected {
@@ -188,17 +194,22 @@ impl Neglected {
                  the folder elsewhere, or start its name with a dot",
                 )
             }
-            Self::Json(path) => {
-                let message = format!(
-                    "{} is not read: its name does not end in `.yaml`",
-                    untrusted::path(path)
-                );
-                Diagnostic::warning("not-read", message).help(
+            Self::Json(path) => misnamed(
+                path,
                 "if it is a policy, rename it to `.yaml` (JSON is YAML); if not, move it elsewhere",
-            )
-            }
+            ),
+            Self::Text(path) => misnamed(
+                path,
+                "if it is a policy, rename it without `.txt`; if not, move it elsewhere",
+            ),
         }
     }
+}
+
+fn misnamed(path: &Path, help: &'static str) -> Diagnostic {
+    let path = untrusted::path(path);
+    let message = format!("{path} is not read: its name does not end in `.yaml`");
+    Diagnostic::warning("not-read", message).help(help)
 }
 
 /// Searches a folder and its subdirectories, within bounds, for files named like policies.
@@ -217,7 +228,7 @@ fn inside(texts: &SourceMap, folder: &Path, left: &mut usize, depth: u32) -> Opt
             match judge_name(&path) {
                 Kind::Policy | Kind::Misnamed => Some(Inside::Policies),
                 Kind::Json => Some(Inside::Json),
-                Kind::Other => None,
+                Kind::Text | Kind::Other => None,
             }
         };
         match this {
@@ -242,6 +253,8 @@ enum Kind {
     /// A policy by its contents, probably; see [`Problem::WrongExtension`].
     Misnamed,
     Json,
+    /// A policy by the part of its name before `.txt`.
+    Text,
     Other,
 }
 
@@ -254,14 +267,19 @@ fn judge_name(path: &Path) -> Kind {
     if is_hidden(path) {
         return Kind::Other;
     }
-    match path.extension() {
-        Some(extension) if extension == "yaml" => Kind::Policy,
-        Some(extension)
-            if extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml") =>
-        {
-            Kind::Misnamed
-        }
-        Some(extension) if extension.eq_ignore_ascii_case("json") => Kind::Json,
+    let extension = |name: &Path| {
+        let extension = name.extension()?.to_str()?;
+        Some(extension.to_ascii_lowercase())
+    };
+    match extension(path).as_deref().map(str::trim) {
+        Some("yaml") if path.extension().is_some_and(|e| e == "yaml") => Kind::Policy,
+        Some("yaml" | "yml") => Kind::Misnamed,
+        Some("json") => Kind::Json,
+        // An editor's, which hides that it adds this.
+        Some("txt") => match extension(&path.with_extension("")).as_deref() {
+            Some("yaml" | "yml") => Kind::Text,
+            _ => Kind::Other,
+        },
         _ => Kind::Other,
     }
 }

@@ -188,7 +188,7 @@ fn absent(name: &str, port: &str) -> Diagnostic {
         "interface-missing",
         format!("{has} packets from `{name}`, but {is}"),
     )
-    .help("nobody is allowed until it exists; `ip link` lists the interfaces")
+    .help("nobody is allowed through it until it exists; `ip link` lists the interfaces (an `altname` does not count)")
 }
 
 fn port_of(name: &str, controller: &str, port: &str) -> Diagnostic {
@@ -197,7 +197,7 @@ fn port_of(name: &str, controller: &str, port: &str) -> Diagnostic {
         format!("`{name}` of {port} is a port of `{controller}`: packets arrive on `{controller}`"),
     )
     .help(format!(
-        "nobody is allowed; write `interface: {controller}`"
+        "nobody is allowed through `{name}`; write `{controller}` in its place"
     ))
 }
 

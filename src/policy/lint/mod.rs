@@ -138,7 +138,7 @@ fn inside(redundant: &Redundant, inner: Span, outer: Span) -> Diagnostic {
 /// Returns a warning about each source that neither a port nor a test names.
 fn unused(ports: &port::Draft, sources: &source::Draft) -> Vec<Diagnostic> {
     let used: std::collections::BTreeSet<&str> =
-        ports.uses.iter().map(|(name, _)| name.as_str()).collect();
+        ports.uses.iter().map(|(name, ..)| name.as_str()).collect();
     let named = sources.named.iter();
     let unused = named.filter(|(name, _)| !used.contains(name.as_str()));
     unused

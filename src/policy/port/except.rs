@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::json;
 
+use crate::net::{AddressSet, Entry};
 use crate::policy::Policy;
 use crate::policy::source::{self, NamedSource, Place, SourceName, Unknown, reserved_words};
 use crate::policy::yaml::{Reader, one_or_many};
@@ -102,15 +103,36 @@ impl Draft {
         sources: &source::Draft,
     ) {
         let mut warnings = Vec::new();
+        let outside = outside();
         for (key, span) in &self.excepts {
             let Some(policy) = self.ports.get(key) else {
                 continue;
             };
             let (allow, except) = (&policy.allow, &policy.except);
-            if allow.any || allow.is_open(sources) || except.any || except.containers {
+            if except.any || except.containers {
                 continue;
             }
             let (allowed, excepted) = (allow.sets(sources), except.sets(sources));
+            let holds = |family: fn(&AddressSet) -> bool| {
+                allow.any || allowed.iter().any(|set| family(set))
+            };
+            if reader.lints {
+                warnings.extend(one_family(&excepted, holds, span));
+            }
+            if allow.is_open(sources) {
+                continue;
+            }
+            if allow.any {
+                let meet = excepted.iter().any(|set| set.intersects(&outside));
+                if !meet && excepted.iter().any(|set| !set.is_empty()) {
+                    warnings.push(
+                        Diagnostic::warning("except-nobody", "this `except` takes nobody away")
+                            .at(span.clone(), "no packet from outside has such a source")
+                            .help("everybody is `0.0.0.0/0` and `::/0`; to deny everybody, write `allow: []`"),
+                    );
+                }
+                continue;
+            }
             let meet = allowed
                 .iter()
                 .any(|a| excepted.iter().any(|e| a.intersects(e)));
@@ -124,6 +146,48 @@ impl Draft {
         }
         reader.report.append(&mut warnings);
     }
+}
+
+/// Returns the addresses that packets from outside can come from: unicast, and no loopback.
+fn outside() -> AddressSet {
+    let v4 = |first, last| Entry::V4(u32::from_be_bytes(first), u32::from_be_bytes(last));
+    let multicast = 0xff_u128 << 120;
+    let not = [
+        v4([0; 4], [0; 4]),
+        v4([127, 0, 0, 0], [127, 255, 255, 255]),
+        v4([224, 0, 0, 0], [239, 255, 255, 255]),
+        v4([255; 4], [255; 4]),
+        Entry::V6(0, 1),
+        Entry::V6(multicast, u128::MAX),
+    ];
+    AddressSet::from_entries(not).complement()
+}
+
+/// Reports an `except` that denies one family, and leaves the other one allowed.
+fn one_family(
+    excepted: &[&AddressSet],
+    holds: impl Fn(fn(&AddressSet) -> bool) -> bool,
+    span: &Span,
+) -> Option<Diagnostic> {
+    let all_v4 = excepted.iter().any(|set| set.v4().are_all());
+    let all_v6 = excepted.iter().any(|set| set.v6().are_all());
+    let no_v4 = excepted.iter().all(|set| set.v4().is_empty());
+    let no_v6 = excepted.iter().all(|set| set.v6().is_empty());
+    let (denied, allowed, network) = if all_v4 && no_v6 && holds(|set| !set.v6().is_empty()) {
+        ("IPv4", "IPv6", "::/0")
+    } else if all_v6 && no_v4 && holds(|set| !set.v4().is_empty()) {
+        ("IPv6", "IPv4", "0.0.0.0/0")
+    } else {
+        return None;
+    };
+    let message = format!("this `except` denies all of {denied}, and nothing of {allowed}");
+    let help = format!("to deny {allowed}, too, write `allow: []`, or add `{network}`");
+    let warning = Diagnostic::warning("except-one-family", message);
+    Some(
+        warning
+            .at(span.clone(), format!("{allowed} stays allowed"))
+            .help(help),
+    )
 }
 
 /// Reports a source that depends on the host and may be empty.

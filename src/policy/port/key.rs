@@ -99,6 +99,11 @@ fn parse_protocol(text: &str, place: &str, name: &str) -> Result<Protocol, Mista
             .help("a port belongs to one address of the host or to all of them")
             .help("who may reach the port is written after the key: `80: [203.0.113.0/24]`"));
     }
+    let reversed = Protocol::ALL.into_iter().find(|p| p.name() == place);
+    if let Some(protocol) = reversed.filter(|_| is_ports(name)) {
+        let error = mistake("port", text, "the wrong way round");
+        return Err(error.help(format!("write `{name}/{}`", protocol.name())));
+    }
     let error = mistake("protocol", text, "no such protocol");
     let known = Protocol::ALL.map(Protocol::name);
     Err(match did_you_mean(name, known) {
@@ -202,23 +207,34 @@ fn parse_ports(text: &str, ports: &str) -> Result<(u16, u16), Mistake> {
         .filter(|part| !part.is_empty())
         .collect();
     if let [first, last] = numbers[..]
-        && !ports.contains(',')
         && ports != format!("{first}-{last}")
-        && ports.starts_with(first)
-        && ports.ends_with(last)
+        && let Some(between) = ports.strip_prefix(first)
+        && let Some(between) = between.strip_suffix(last)
         && ports.bytes().all(|b| !b.is_ascii_alphabetic())
         && !ports.contains(char::is_control)
         && let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>())
         && first.min(last) > 0
     {
-        let (first, last) = (first.min(last), first.max(last));
-        let meant = text.replacen(ports, &format!("{first}-{last}"), 1);
-        return Err(mistake("port", text, "not a range")
-            .help(format!("a range is written {}", quoted(&meant))));
+        let between = between.trim();
+        if RANGE_SIGNS.contains(&between) {
+            let (first, last) = (first.min(last), first.max(last));
+            let meant = text.replacen(ports, &format!("{first}-{last}"), 1);
+            return Err(mistake("port", text, "not a range")
+                .help(format!("a range is written {}", quoted(&meant))));
+        }
+        if between.contains(['=', '>']) {
+            let meant = text.replacen(ports, &first.to_string(), 1);
+            return Err(
+                mistake("port-mapping", text, "host port and container port?").help(format!(
+                    "dfw speaks of the host's port only: write {}",
+                    quoted(&meant)
+                )),
+            );
+        }
+        return Err(several(text));
     }
-    if ports.contains(',') {
-        return Err(mistake("port", text, "more than one port?")
-            .help("write a line for each port, or a range: `8000-8010`"));
+    if ports.contains(',') || (numbers.len() > 1 && ports.bytes().all(is_between_ports)) {
+        return Err(several(text));
     }
     // `80` is short for `80-80`.
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
@@ -228,6 +244,21 @@ fn parse_ports(text: &str, ports: &str) -> Result<(u16, u16), Mistake> {
             .help(format!("write `{last}-{first}`")));
     }
     Ok((first, last))
+}
+
+/// What people write between the two ends of a range.
+const RANGE_SIGNS: [&str; 9] = [
+    "-", "--", "\u{2013}", "\u{2014}", "\u{2212}", "..", "...", ":", "~",
+];
+
+/// Returns whether a byte is a digit, or one that separates ports.
+fn is_between_ports(byte: u8) -> bool {
+    byte.is_ascii_digit() || b" \t;&|+/".contains(&byte)
+}
+
+fn several(text: &str) -> Mistake {
+    mistake("port", text, "more than one port?")
+        .help("write a line for each port, or a range: `8000-8010`")
 }
 
 fn parse_port(text: &str, port: &str) -> Result<u16, Mistake> {
@@ -324,6 +355,26 @@ mod tests {
     }
 
     #[test]
+    fn two_ports_are_no_range() {
+        for text in [
+            "22 80",
+            "80;443",
+            "80 & 443",
+            "80|443",
+            "80+443",
+            "80_443",
+            "80.443",
+            "80,443",
+            "22 80 443",
+        ] {
+            let mistake = text.parse::<HostPorts>().unwrap_err();
+            assert_eq!(mistake.label, "more than one port?", "{text}");
+        }
+        let mistake = "tcp/80".parse::<HostPorts>().unwrap_err();
+        assert_eq!(mistake.help, ["write `80/tcp`"]);
+    }
+
+    #[test]
     fn each_mistake_has_its_own_name() {
         let mistakes = [
             ("0", "port"),
@@ -368,6 +419,8 @@ mod tests {
             ("203.0.113.0/24", "port"),
             ("203.0.113.0/24:80", "port"),
             ("example.org:80", "port-address"),
+            ("80=8080", "port-mapping"),
+            ("80 -> 8080", "port-mapping"),
         ];
         for (text, slug) in mistakes {
             let mistake = text.parse::<HostPorts>().unwrap_err();

@@ -121,7 +121,7 @@ pub(super) struct Draft {
     /// The place of each port, including ports with errors.
     origins: BTreeMap<HostPorts, Span>,
     /// Every use of a source name, in ports and tests.
-    pub(super) uses: Vec<(String, Span)>,
+    pub(super) uses: Vec<(String, Span, Place)>,
     /// The place of the `except` of each port.
     excepts: BTreeMap<HostPorts, Span>,
     /// The lists of the port that is being read, for lints.

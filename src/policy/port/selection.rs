@@ -7,8 +7,8 @@ use serde_json::{Value as Schema, json};
 use crate::net::{AddressSet, Unmerged};
 use crate::policy::report::SHOWN;
 use crate::policy::source::{
-    self, NAME, NamedSource, Place, Reserved, SourceName, is_name, needs_quotes, read_entry,
-    reserved,
+    self, NAME, NamedSource, Place, Reserved, SourceName, is_name, is_unspecified, needs_quotes,
+    read_entry, reserved,
 };
 use crate::policy::yaml::{Node, Reader, Value};
 use crate::text::Span;
@@ -17,9 +17,6 @@ use crate::text::diagnostic::{Diagnostic, did_you_mean, quoted};
 use crate::policy::lint::{self, List};
 
 use super::Draft;
-
-/// The words that are neither names nor addresses.
-const WORDS: [&str; 2] = ["any", "containers"];
 
 /// The most comparisons of names in search of similar ones.
 const COMPARISONS: usize = 50_000;
@@ -87,6 +84,17 @@ impl SourceSelection {
     }
 }
 
+/// How a list file gets to a port, for `help:` lines.
+const NAME_IT: &str = "give the list a name under `sources:` and write the name here";
+
+/// Returns what may stand in a position, for `help:` lines.
+fn examples(place: Place) -> &'static str {
+    match place {
+        Place::Except => "write `[office, 203.0.113.7]`",
+        Place::Name | Place::Allow => "write `[office, 203.0.113.7]`, `any`, or `[]` for nobody",
+    }
+}
+
 /// Reads a selection: the value of a port, of `allow`, of `except` or of a test.
 pub(in crate::policy) fn read(
     draft: &mut Draft,
@@ -127,11 +135,16 @@ pub(in crate::policy) fn read(
             );
             &[]
         }
-        Value::Mapping(_) => {
+        Value::Mapping(members) => {
+            let help = if members.iter().any(|m| m.key == "file") {
+                NAME_IT
+            } else {
+                examples(place)
+            };
             reader.report.push(
                 Diagnostic::error("selection", format!("{what} takes a list of sources"))
                     .at(node.span.clone(), "a mapping")
-                    .help("write `[office, 203.0.113.7]`, `any`, or `[]` for nobody"),
+                    .help(help),
             );
             &[]
         }
@@ -144,7 +157,7 @@ pub(in crate::policy) fn read(
                 reserved_word(reader, text, &item.span, place);
             }
             Value::Scalar { text, .. } if is_name(text) => {
-                draft.uses.push((text.clone(), item.span.clone()));
+                draft.uses.push((text.clone(), item.span.clone(), place));
                 selection.named.insert(SourceName(text.clone()));
             }
             Value::Scalar { text, .. } if text == "*" => reader.report.push(
@@ -153,6 +166,15 @@ pub(in crate::policy) fn read(
                     .help("write `any` for everybody"),
             ),
             Value::Scalar { text, .. } if is_sentence(reader, text, &item.span, place) => {}
+            Value::Scalar { text, .. } if place == Place::Except && is_unspecified(text) => {
+                let message = format!("`{text}` is one address, not all of them");
+                let error = Diagnostic::error("except-nobody", message);
+                reader.report.push(
+                    error
+                        .at(item.span.clone(), "takes nobody away")
+                        .help("to deny everybody, write `allow: []` and no `except`; for the one address, write `0.0.0.0/32` or `::/128`"),
+                );
+            }
             Value::Scalar { text, .. } => read_entry(reader, text, &item.span, &mut inline),
             Value::Invalid => {}
             _ if item.is_address_taken_for_key() => needs_quotes(reader, item),
@@ -160,13 +182,13 @@ pub(in crate::policy) fn read(
                 reader.report.push(
                     Diagnostic::error("selection", "a list file has no place here")
                         .at(item.span.clone(), "a mapping")
-                        .help("give the list a name under `sources:` and write the name here"),
+                        .help(NAME_IT),
                 );
             }
             _ => reader.report.push(
                 Diagnostic::error("selection", "not a source")
                     .at(item.span.clone(), "a name or an address is expected here")
-                    .help("write `[office, 203.0.113.7]`, `any`, or `[]` for nobody"),
+                    .help(examples(place)),
             ),
         }
     }
@@ -206,7 +228,8 @@ fn is_sentence(reader: &mut Reader<'_>, text: &str, span: &Span, place: Place) -
     let negates = text.starts_with('!') || matches!(first, "not" | "except" | "but");
     let decides = words
         .peek()
-        .and(reserved(first.trim_end_matches(':'), Place::Allow));
+        .and(reserved(first.trim_end_matches(':'), Place::Allow))
+        .filter(|meaning| !matches!(meaning, Reserved::Containers | Reserved::ThisHost));
     let all = words.all(|word| {
         word == "from"
             || matches!(reserved(word, Place::Name), Some(r) if r != Reserved::Containers)
@@ -243,7 +266,14 @@ fn reserved_word(reader: &mut Reader<'_>, word: &str, span: &Span, place: Place)
     let everybody = "write `any` for everybody";
     let nobody = "write `[]` for nobody: all packets to this port are denied";
     let error = match reserved(word, place) {
+        Some(Reserved::Containers) => {
+            reader.report.push(error.help("write `containers`"));
+            return;
+        }
         _ if place == Place::Except => error.help("write names of sources, or addresses"),
+        Some(Reserved::ThisHost) => {
+            error.help("processes of this host always reach the port; write `[]` for nobody else")
+        }
         Some(Reserved::Nobody) => error.help(nobody),
         Some(Reserved::Listed) => error
             .help(nobody)
@@ -261,7 +291,7 @@ impl Draft {
         let named: BTreeSet<&str> = sources.named.keys().map(SourceName::as_str).collect();
         let mut wrong: BTreeMap<_, usize> = BTreeMap::new();
         let mut comparisons = COMPARISONS;
-        for (name, span) in &self.uses {
+        for (name, span, place) in &self.uses {
             if named.contains(name.as_str()) {
                 continue;
             }
@@ -276,8 +306,10 @@ impl Draft {
                 continue;
             }
             let mut known = |name| {
-                comparisons = comparisons.checked_sub(named.len() + WORDS.len())?;
-                did_you_mean(name, named.iter().copied().chain(WORDS))
+                comparisons = comparisons.checked_sub(named.len() + 1)?;
+                let known = named.iter().copied().chain(["containers"]);
+                did_you_mean(name, known)
+                    .or_else(|| (*place == Place::Allow && is_almost_any(name)).then_some("any"))
             };
             reader
                 .report
@@ -295,6 +327,15 @@ impl Draft {
                 });
         }
     }
+}
+
+/// Returns whether a name has the letters of `any` and begins as it does: to suggest `any` for each similar name,
+/// such as `andy`, would open ports.
+fn is_almost_any(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.starts_with('a')
+        && name.len() <= 4
+        && name.bytes().collect::<BTreeSet<_>>() == BTreeSet::from(*b"any")
 }
 
 /// Returns up to ten names in backticks.

@@ -75,8 +75,12 @@ fn read_list(
         Ok(list) => list,
         Err(error) => {
             let message = format!("cannot read the list {}: {error}", quoted(path));
-            let relative = "the path is relative to the folder of this file";
-            let help = file::advice(&error).unwrap_or(relative);
+            let other = if path.starts_with('/') {
+                "a list is a regular file with one address, network or range a line"
+            } else {
+                "the path is relative to the folder of this file"
+            };
+            let help = file::advice(&error).unwrap_or(other);
             reader.report.push(
                 Diagnostic::error("list", message)
                     .at(span.clone(), "named here")

@@ -1,5 +1,7 @@
 //! A source that is written in place: entries, one or a list of them.
 
+use std::net::IpAddr;
+
 use crate::net::{AddressSet, Unmerged};
 use crate::policy::lint;
 use crate::policy::yaml::{Node, Reader, Value};
@@ -67,6 +69,20 @@ pub(in crate::policy) fn read_entry(
         Ok(entry) => set.push(entry),
         Err(mistake) => reader.report.push(mistake.at(span.clone())),
     }
+    if is_unspecified(text) {
+        let message = format!("`{text}` is one address: the source of a client without one");
+        reader.report.push(
+            Diagnostic::warning("unspecified-address", message)
+                .at(span.clone(), "not everybody")
+                .help("everybody is `any` at a port, and `0.0.0.0/0` and `::/0` in a source; for the one address, write `0.0.0.0/32` or `::/128`"),
+        );
+    }
+}
+
+/// Returns whether a text is `0.0.0.0` or `::`.
+pub(in crate::policy) fn is_unspecified(text: &str) -> bool {
+    text.parse::<IpAddr>()
+        .is_ok_and(|address| address.is_unspecified())
 }
 
 /// Reports an address that needs quotes in YAML.

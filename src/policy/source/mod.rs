@@ -37,7 +37,7 @@ pub use format::{Format, Pointer, Selection};
 pub use loss::Compared;
 
 pub(super) use entry::{address_patterns, parse_address, pattern};
-pub(super) use inline::{needs_quotes, read_entry};
+pub(super) use inline::{is_unspecified, needs_quotes, read_entry};
 pub use name::SourceName;
 pub(super) use name::{NAME, is_name};
 pub(super) use reserved::{Place, Reserved, pattern as reserved_words, reserved};

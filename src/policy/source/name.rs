@@ -43,6 +43,9 @@ impl SourceName {
                 Reserved::Everybody | Reserved::Nobody | Reserved::Listed => {
                     "at a port it would read as if it decided something; choose another name"
                 }
+                Reserved::ThisHost => {
+                    "processes of this host always reach the port; choose another name"
+                }
             };
             (
                 format!("the name `{name}` is taken"),

@@ -386,9 +386,13 @@ impl Builder<'_> {
                 "`*` and `&` have a meaning of their own in YAML".to_owned()
             }
             ErrorKind::UnexpectedCharacter { character } => {
-                help.push("put the text in quotes".to_owned());
+                let (begins, meant) = match character.is_control() {
+                    true => ("has control characters such as", "remove it"),
+                    false => ("begins with", "put the text in quotes"),
+                };
+                help.push(meant.to_owned());
                 format!(
-                    "no text of YAML begins with {}",
+                    "no text of YAML {begins} {}",
                     quoted(&character.to_string())
                 )
             }

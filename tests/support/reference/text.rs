@@ -69,8 +69,16 @@ impl Port {
         except
             .named
             .retain(|name| sources.get(*name).is_none_or(|source| !source.is_empty()));
-        let except = except.texts();
+        let mut except = except.texts();
         if !except.is_empty() {
+            // Where everybody could be meant, one address is written as a network.
+            for text in &mut except {
+                match text.trim_matches('"') {
+                    "0.0.0.0" => *text = "0.0.0.0/32".to_owned(),
+                    "::" => *text = "\"::/128\"".to_owned(),
+                    _ => {}
+                }
+            }
             lines.push(format!("except: {}", list(except)));
         }
         if !self.interfaces.is_empty() {

@@ -53,6 +53,7 @@ pub(super) fn explain(text: &str) -> Mistake {
                 "nobody is `[]` at a port, and in a list what is not in it"
             }
             Reserved::Containers => "`containers` stands at a port; a list holds addresses",
+            Reserved::ThisHost => "processes of this host always reach the port; leave it out",
         });
     }
     if text.contains(';') {
@@ -60,9 +61,8 @@ pub(super) fn explain(text: &str) -> Mistake {
             .help("comments begin with `#`, not with `;`");
     }
     if text.contains(',') || text.contains(char::is_whitespace) {
-        return error("address", "more than one address?").help(
-            "in YAML write a list, `[203.0.113.7, 203.0.113.8]`; in a list file, one a line",
-        );
+        return explain_two(text, error)
+            .unwrap_or_else(|| error("address", "more than one address?").help(SEVERAL));
     }
     if let Some((address, zone)) = text.split_once('%')
         && let Ok(address) = address.parse::<Ipv6Addr>()
@@ -138,6 +138,45 @@ pub(super) fn explain_range(
         _ => return Some(error.help("write two ranges, one of IPv4 and one of IPv6")),
     };
     Some(error.help(format!("a range is written `{first}-{last}`")))
+}
+
+/// How several addresses are written, for `help:` lines.
+const SEVERAL: &str =
+    "in YAML write a list, `[203.0.113.7, 203.0.113.8]`; in a list file, one a line";
+
+/// Returns the error about two addresses, which are a network with its mask, a range, or two addresses.
+fn explain_two(
+    text: &str,
+    error: impl Fn(&'static str, &'static str) -> Mistake,
+) -> Option<Mistake> {
+    let mut words = text
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|word| !word.is_empty());
+    let (first, last, None) = (words.next()?, words.next()?, words.next()) else {
+        return None;
+    };
+    let (first, last) = (first.parse::<IpAddr>().ok()?, last.parse::<IpAddr>().ok()?);
+    if let IpAddr::V4(mask) = last
+        && first.is_ipv4()
+        && let Some(length) = prefix_length(mask)
+    {
+        let error = error("prefix", "a netmask instead of a prefix length");
+        return Some(error.help(format!("a network is written `{first}/{length}`")));
+    }
+    let error = error("address", "more than one address?");
+    if first.is_ipv4() != last.is_ipv4() {
+        return Some(error.help(SEVERAL));
+    }
+    let (first, last) = (first.min(last), first.max(last));
+    let range = format!("if it is a range, write `{first}-{last}`");
+    Some(error.help(SEVERAL).help(range))
+}
+
+/// Returns the prefix length of a netmask; `None` of what is none, and of `0.0.0.0`.
+pub(in crate::policy) fn prefix_length(mask: Ipv4Addr) -> Option<u32> {
+    let mask = u32::from(mask);
+    let length = mask.leading_ones();
+    (length > 0 && mask.count_ones() == length).then_some(length)
 }
 
 /// Parses an address or network at one end of a misspelled range.

@@ -2,6 +2,7 @@
 
 mod explain;
 mod fast;
+mod rest;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,8 +10,10 @@ use crate::net::Entry;
 use crate::policy::Mistake;
 use crate::text::diagnostic::quoted;
 
+pub(in crate::policy) use explain::prefix_length;
 use explain::{FORMS, explain, explain_range, mapped, not_an_address};
 pub(in crate::policy) use fast::parse_fast;
+pub(in crate::policy) use rest::explain_rest;
 
 impl std::str::FromStr for Entry {
     type Err = Mistake;
@@ -34,6 +37,11 @@ pub fn parse_entry(text: &str) -> Result<Entry, Mistake> {
         return Err(explain_spaces(text).unwrap_or_else(|| explain(text)));
     }
     if let Some((address, bits)) = text.split_once('/') {
+        let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']'));
+        if let Some(bare) = bare.filter(|bare| bare.parse::<Ipv6Addr>().is_ok()) {
+            let error = not_an_address(text, "address", "brackets belong to ports only");
+            return Err(error.help(format!("write {}", quoted(&format!("{bare}/{bits}")))));
+        }
         return parse_network(text, address, bits);
     }
     if let Some((first, last)) = text.split_once('-')

@@ -3,10 +3,10 @@
 use crate::net::{AddressSet, Redundant, Unmerged};
 use std::collections::BTreeSet;
 
-use memchr::memchr_iter;
+use memchr::memchr2_iter;
 
 use crate::policy::report::SHOWN;
-use crate::policy::source::entry::{parse_entry, parse_fast};
+use crate::policy::source::entry::{explain_rest, parse_entry, parse_fast};
 use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, Span};
 
@@ -17,20 +17,25 @@ const NEXT: usize = SHOWN + 1;
 /// The most invalid lines that are read: a hostile list could have millions.
 const ENOUGH: usize = 10_000;
 
-/// A function that returns the entry in a line.
-pub(super) type Cut = fn(&str) -> &str;
+/// A function that splits a line into its entry and what the format ignores; without comments.
+pub(super) type Cut = fn(&str) -> (&str, &str);
 
 /// Returns the text before a comment.
-pub(super) fn strict(line: &str) -> &str {
-    line.split_once('#').map_or(line, |(entry, _)| entry)
+pub(super) fn strict(line: &str) -> (&str, &str) {
+    let entry = line.split_once('#').map_or(line, |(entry, _)| entry);
+    (entry, "")
 }
 
-/// Returns the text before a comment (`#` or `;`), a blank or a comma.
-pub(super) fn loose(line: &str) -> &str {
+/// Splits a line at the first blank or comma, without a comment (`#` or `;`).
+pub(super) fn loose(line: &str) -> (&str, &str) {
     let begin = line.len() - line.trim_start().len();
     let ends = |c: char| c.is_whitespace() || matches!(c, '#' | ';' | ',');
     let end = line[begin..].find(ends).map_or(line.len(), |at| begin + at);
-    &line[..end]
+    let (entry, rest) = line.split_at(end);
+    // `203.0.113.4;203.0.113.5` is no comment.
+    let rest = rest.strip_prefix(';').unwrap_or(rest);
+    let comment = rest.find(['#', ';']).unwrap_or(rest.len());
+    (entry, &rest[..comment])
 }
 
 /// Reads a list, and adds its errors to the report.
@@ -60,7 +65,8 @@ pub(super) fn add(
     let mut advised = BTreeSet::new();
     let mut start = 0;
     let mut first = set.is_empty();
-    for end in memchr_iter(b'\n', text.as_bytes()).chain([text.len()]) {
+    // A carriage return alone ends a line, too: a comment would swallow what follows.
+    for end in memchr2_iter(b'\n', b'\r', text.as_bytes()).chain([text.len()]) {
         let line_start = std::mem::replace(&mut start, end + 1);
         let line = &text[line_start..end];
         if let Some(entry) = parse_fast(line.as_bytes()) {
@@ -68,20 +74,30 @@ pub(super) fn add(
             first = false;
             continue;
         }
-        let entry = cut(line);
+        let (entry, rest) = cut(line);
         let trimmed = entry.trim();
         if trimmed.is_empty() {
             continue;
         }
         let is_first = std::mem::take(&mut first);
-        match parse_entry(trimmed) {
+        let read = match parse_entry(trimmed) {
+            Ok(known) => match explain_rest(trimmed, known, rest.trim()) {
+                None => Ok(known),
+                Some(mistake) => Err((mistake, line.trim().len(), false)),
+            },
+            Err(mistake) => Err((mistake, trimmed.len(), true)),
+        };
+        match read {
             Ok(entry) => set.push(entry),
-            Err(mistake) => {
+            Err((mistake, length, may_be_foreign)) => {
                 wrong += 1;
                 let at = line_start + (entry.len() - entry.trim_start().len());
-                let span = Span::new(file, at, at + trimmed.len());
+                let span = Span::new(file, at, at + length);
                 let known = || recognise(trimmed).or_else(|| recognise(line.trim()));
-                if is_first && let Some(format) = known() {
+                if is_first
+                    && may_be_foreign
+                    && let Some(format) = known()
+                {
                     let message = format!("this list is {}", format.what);
                     report.push(
                         Diagnostic::error("list-format", message)

@@ -1,6 +1,8 @@
 //! What a list is that is none: files of other programs, by their first line.
 
-use crate::policy::source::entry::parse_entry;
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::policy::source::entry::{parse_entry, prefix_length};
 
 /// A known format that is not a list, and the command that converts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +45,30 @@ const TABS: Foreign = foreign(
     "a table (CSV)",
     "keep the column with the addresses, without headings: `cut -f1 FILE | tr -d '\"'` keeps the first",
 );
+/// Two addresses a line, of which the first column would be one address of each range.
+const RANGES: Foreign = foreign(
+    "a table (CSV) of first and last addresses",
+    "write ranges one a line, `203.0.113.0-203.0.113.255`: \
+     `tr -d '\"' <FILE | awk -F'[,;\\t]' '{print $1 \"-\" $2}'`",
+);
+const MASKS: Foreign = foreign(
+    "a table (CSV) of networks and masks",
+    "write networks one a line, with the prefix length: `203.0.113.0/24`",
+);
 const IPSET: Foreign = foreign(
     "what `ipset save` prints",
-    "keep the entries: `awk '$1 == \"add\" {print $3}' FILE`",
+    "keep the entries: `awk '$1 == \"add\" && !/ nomatch/ {print $3}' FILE`; \
+     what is `nomatch` is excluded, so write it in another list, for `except`",
 );
 const IPSET_LIST: Foreign = foreign(
     "what `ipset list` prints",
-    "keep the entries: `awk 'seen && NF {print $1} /^Members:/ {seen = 1}' FILE`",
+    "keep the entries: `awk 'seen && NF && !/ nomatch/ {print $1} /^Members:/ {seen = 1}' FILE`; \
+     what is `nomatch` is excluded, so write it in another list, for `except`",
 );
 const IPSET_COMMANDS: Foreign = foreign(
     "commands of ipset",
-    "write the entries one a line: `ipset save NAME | awk '$1 == \"add\" {print $3}'` prints those of a set",
+    "write the entries one a line: `ipset save NAME | awk '$1 == \"add\" && !/ nomatch/ {print $3}'` prints \
+     those of a set; what is `nomatch` is excluded, so write it in another list, for `except`",
 );
 const NFT: Foreign = foreign(
     "a ruleset of nft",
@@ -73,7 +88,7 @@ const YAML: Foreign = foreign(
 );
 const SERVER: Foreign = foreign(
     "configuration of another program",
-    "keep the addresses alone, one a line",
+    "keep the addresses alone, one a line: what it allows in one list, and what it denies in another, for `except`",
 );
 
 /// Recognises a format by the first line that is not blank and not an entry.
@@ -215,7 +230,9 @@ fn table(line: &str) -> Option<Foreign> {
     let close = line.split_once(';').is_some_and(|(before, after)| {
         is_close(before.chars().next_back()) && is_close(after.chars().next())
     });
-    if is_table('\t') {
+    if let Some(table) = table_of_ranges(line) {
+        Some(table)
+    } else if is_table('\t') {
         Some(TABS)
     } else if close && is_table(';') {
         Some(SEMICOLONS)
@@ -223,6 +240,23 @@ fn table(line: &str) -> Option<Foreign> {
         Some(if line.contains('"') { QUOTED } else { CSV })
     } else {
         None
+    }
+}
+
+/// Recognises a table whose second column belongs to the address in the first one.
+fn table_of_ranges(line: &str) -> Option<Foreign> {
+    let mut fields = line
+        .split([',', ';', '\t'])
+        .map(|field| field.trim().trim_matches('"'));
+    let first: IpAddr = fields.next()?.parse().ok()?;
+    let second: IpAddr = fields.next()?.parse().ok()?;
+    let is_mask = |mask: Ipv4Addr| first.is_ipv4() && prefix_length(mask).is_some();
+    // Two fields alone have errors of their own.
+    fields.next()?;
+    match second {
+        IpAddr::V4(mask) if is_mask(mask) => Some(MASKS),
+        _ if first.is_ipv4() == second.is_ipv4() => Some(RANGES),
+        _ => None,
     }
 }
 
@@ -270,6 +304,10 @@ mod tests {
             ("-N blocked hash:net", Some(IPSET_COMMANDS)),
             ("-N DOCKER-USER", Some(IPTABLES)),
             ("ip,country", Some(CSV)),
+            ("1.0.0.0,1.0.0.255,AU", Some(RANGES)),
+            ("\"1.0.0.0\",\"1.0.0.255\",\"AU\"", Some(RANGES)),
+            ("1.0.0.0\t1.0.0.255\t24", Some(RANGES)),
+            ("1.0.0.0,255.255.255.0,AU", Some(MASKS)),
             ("203.0.113.7,DE,2024", Some(CSV)),
             ("\u{feff}x\ty", Some(TABS)),
             ("create blocked hash:net family inet", Some(IPSET)),
