@@ -392,7 +392,7 @@ fn a_silent_disk_at_boot_leaves_the_last_good() -> Result<()> {
     })?;
     first.stop()?;
     sandbox.dfw_ok(&["remove"])?;
-    let mut guard = guard_behind(&sandbox, "lists")?;
+    let mut guard = guard_behind(&sandbox, "lists", &[])?;
     guard.expect("file system does not respond")?;
     guard.expect("using the last good policies until the files are valid")?;
     guard.expect("in force: the last good policies of ")?;
