@@ -225,7 +225,7 @@ impl Site {
             self.answer.at(now);
         }
         if self.machine.is_free() {
-            self.examination.at(now);
+            self.examination.after_rest(now);
         }
     }
 
