@@ -1,6 +1,7 @@
 //! Public keys in minisign's format, and what each may sign.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use minisign_verify::PublicKey;
 
@@ -25,6 +26,7 @@ pub struct Keys {
     operations: Vec<PublicKey>,
     /// The digests of all of them.
     names: BTreeSet<Digest>,
+    exposed: BTreeSet<PathBuf>,
 }
 
 impl Keys {
@@ -64,6 +66,17 @@ impl Keys {
     #[must_use]
     pub fn names(&self) -> &BTreeSet<Digest> {
         &self.names
+    }
+
+    /// Notes a place from which a key comes and that everybody can write to.
+    pub fn expose(&mut self, place: PathBuf) {
+        self.exposed.insert(place);
+    }
+
+    /// Returns the places that were noted by [`expose`](Self::expose).
+    #[must_use]
+    pub fn exposed(&self) -> &BTreeSet<PathBuf> {
+        &self.exposed
     }
 
     /// Returns the keys of one role.

@@ -33,7 +33,7 @@ impl Identity {
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let read = |name: &str| {
             let path = folder.join(name);
-            let bytes = file::read(&path, Accept::Regular, Limit::of(SIZE));
+            let bytes = file::read_protected(&path, Accept::Regular, Limit::of(SIZE));
             bytes.and_then(not_empty).map_err(|error| {
                 Error::Identity(format!("cannot read {}: {error}", untrusted::path(&path)))
             })

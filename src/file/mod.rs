@@ -5,8 +5,8 @@ mod open;
 mod read;
 mod replace;
 
-pub use open::{Accept, Opened, folder, make_folder, open, owned_folder};
-pub use read::{Limit, holds, read, read_all};
+pub use open::{Accept, Opened, folder, make_folder, open, open_protected, owned_folder};
+pub use read::{Limit, holds, read, read_all, read_protected};
 pub use replace::{create, replace, replace_with, sweep};
 
 use std::io;

@@ -100,6 +100,21 @@ pub fn open(path: &Path, accept: Accept) -> io::Result<Opened> {
     })
 }
 
+/// Opens the file at `path` for reading, unless everybody can write to it or put another one in its place.
+///
+/// # Errors
+/// As [`open`]'s, and if [`exposed`](Opened::exposed) is set.
+pub fn open_protected(path: &Path, accept: Accept) -> io::Result<Opened> {
+    let opened = open(path, accept)?;
+    match &opened.exposed {
+        Some(at) => Err(rejected(format!(
+            "everybody can write to {}: `chmod o-w` it",
+            untrusted::path(at)
+        ))),
+        None => Ok(opened),
+    }
+}
+
 /// Returns the names in the folder at `path`, in no order, each with whether it is a folder, be it through a
 /// link; `None` if `path` is no folder.
 ///

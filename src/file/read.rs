@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::open::{Accept, Opened, open};
+use super::open::{Accept, Opened, open, open_protected};
 use super::rejected;
 
 /// The most bytes that are read of a file.
@@ -65,6 +65,14 @@ impl Limit {
 /// As [`open`]'s, and if there is more than the limit.
 pub fn read(path: &Path, accept: Accept, limit: Limit) -> io::Result<Vec<u8>> {
     open(path, accept)?.read(limit)
+}
+
+/// Reads the whole file at `path`, unless everybody can write to it or put another one in its place.
+///
+/// # Errors
+/// As [`open_protected`]'s, and if there is more than the limit.
+pub fn read_protected(path: &Path, accept: Accept, limit: Limit) -> io::Result<Vec<u8>> {
+    open_protected(path, accept)?.read(limit)
 }
 
 /// Returns whether the file at `path` can be read and has exactly this text. Neither is in memory as a whole.

@@ -36,8 +36,8 @@ impl Signer {
                 untrusted::path(path)
             ))
         };
-        let bytes =
-            file::read(path, Accept::Regular, Limit::of(SIZE)).map_err(|error| failed(&error))?;
+        let bytes = file::read_protected(path, Accept::Regular, Limit::of(SIZE));
+        let bytes = bytes.map_err(|error| failed(&error))?;
         let text = String::from_utf8(bytes).map_err(|error| failed(&error))?;
         let boxed = || SecretKeyBox::from_string(&text).map_err(|error| failed(&error));
         let key = match boxed()?.into_unencrypted_secret_key() {

@@ -53,15 +53,12 @@ pub(super) struct Desired {
     location: Location,
     state: PathBuf,
     lists: Lists,
-    /// When the next read of the policies may begin.
-    rest: Instant,
     /// Why the fetcher cannot be given what to fetch.
     unasked: Option<String>,
     engines: Ask,
     log: Log,
     files: Arc<Files>,
-    /// With the time that it takes.
-    reading: Job<(Read, Duration)>,
+    reading: Job<Read>,
     /// A result that is not used yet.
     read: Option<Outcome<Read>>,
     policies: Option<Chosen>,
@@ -82,12 +79,6 @@ pub(super) struct Desired {
     /// The digest of the policies that were saved as the last good ones.
     written: Option<u128>,
 }
-
-/// How many times as long as a read of the policies it is until the next: lists may change all the time.
-const SHARE: u32 = 4;
-/// The longest time until the next read: a disk that was silent for an hour must not delay a change for
-/// several.
-const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// The places of fetched lists: the cache, those that were accepted, and what is to be fetched.
 #[derive(Clone)]
@@ -217,7 +208,6 @@ impl Desired {
                 requests: options.requests.clone(),
                 later: Arc::default(),
             },
-            rest: Instant::now(),
             unasked: None,
             engines: options.engines.clone(),
             log,
@@ -288,7 +278,7 @@ impl Desired {
 
     /// Schedules a read of files that have changed; those that take long are not read all the time.
     pub(super) fn read_changed_at(&mut self, when: Instant) {
-        self.reading.at(when.max(self.rest));
+        self.reading.after_rest(when);
     }
 
     /// Schedules a read of the policies for `when`, unless an earlier one is scheduled.
@@ -320,11 +310,7 @@ impl Desired {
             let (location, files) = (self.location.clone(), self.files.clone());
             let known = self.policies.as_ref().map(|chosen| chosen.policies.clone());
             let lists = self.lists.clone();
-            Box::new(move || {
-                let began = Instant::now();
-                let read = read(&location, &lists, &files, known.as_deref());
-                (read, began.elapsed())
-            })
+            Box::new(move || read(&location, &lists, &files, known.as_deref()))
         })?;
         self.fallback.begin(now, || {
             let folder = self.state.clone();
@@ -578,15 +564,7 @@ impl Feed for Desired {
 
     fn drain(&mut self, now: Instant, events: &mut Vec<Event>) -> io::Result<()> {
         self.files.drain(now, events)?;
-        events.extend(self.reading.outcome(now).map(|outcome| {
-            Event::Read(match outcome {
-                Outcome::Done((read, took)) => {
-                    self.rest = now + took.saturating_mul(SHARE).min(LONGEST_REST);
-                    Outcome::Done(read)
-                }
-                Outcome::Late => Outcome::Late,
-            })
-        }));
+        events.extend(self.reading.outcome(now).map(Event::Read));
         events.extend(self.fallback.outcome(now).map(Event::LastGood));
         events.extend(self.look.outcome(now).map(Event::Host));
         Ok(())

@@ -156,6 +156,15 @@ impl Bundle {
                     .help("name the key that must have signed it: `--trusted-key FILE`"),
             );
         }
+        for place in keys.map(Keys::exposed).into_iter().flatten() {
+            let message = format!(
+                "everybody on this host can write to {}, where a trusted key comes from",
+                untrusted::path(place)
+            );
+            warnings.push(Diagnostic::warning("world-writable", message).help(
+                "take that away with `chmod o-w`; nothing comes into force by a key like this",
+            ));
+        }
         match head.check_time(now()) {
             Err(error) if trust.is_enforced => return Err(denied(error)),
             Err(error) => {

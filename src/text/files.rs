@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::file::{self, Accept, Limit, Opened};
-use crate::untrusted;
 
 use super::is_url;
 
@@ -91,13 +90,10 @@ fn in_memory<'a>(files: &'a BTreeMap<PathBuf, Vec<u8>>, path: &Path) -> io::Resu
 
 /// Opens a file; if `strict`, then only one that not everybody can write to.
 fn open(path: &Path, accept: Accept, strict: bool) -> io::Result<Opened> {
-    let opened = file::open(path, accept)?;
-    match &opened.exposed {
-        Some(at) if strict => Err(io::Error::other(format!(
-            "everybody can write to {}: `chmod o-w` it",
-            untrusted::path(at)
-        ))),
-        _ => Ok(opened),
+    if strict {
+        file::open_protected(path, accept)
+    } else {
+        file::open(path, accept)
     }
 }
 

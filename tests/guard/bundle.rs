@@ -1,6 +1,7 @@
 //! Bundles in a directory: guard takes what a trusted key signed, and keeps what it has.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -151,5 +152,22 @@ fn guard_takes_only_what_a_trusted_key_signed() -> Result<()> {
     let output = command.output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(said.contains("no key is trusted"), "{said}");
+    // Nor with one that everybody may put in its place, and neither does anything else come into force by it.
+    sandbox.dfw_ok(&["remove"])?;
+    let keys = sandbox.dir().join("keys");
+    sandbox.write("keys/policy.pub", sign::public(&key))?;
+    fs::set_permissions(&keys, PermissionsExt::from_mode(0o777))?;
+    let keys = keys.to_string_lossy().into_owned();
+    let more = ["--trusted-key", &keys, "--host-id", "web-1"];
+    let policies = sandbox.dir().join("policies");
+    let policies = policies.to_string_lossy().into_owned();
+    let apply = ["apply", &policies, "--docker-host", "none"];
+    let report = sandbox.dfw(&[&apply[..], &more].concat())?;
+    report.expect_failure(1, "key")?;
+    let mut guard = Daemon::start(&sandbox, &more)?;
+    guard.expect(&format!("everybody can write to {keys}: `chmod o-w` it"))?;
+    ensure!(guard.end()? == Some(1));
+    let tables = sandbox.nft("list tables")?;
+    ensure!(tables.trim().is_empty(), "{tables}");
     Ok(())
 }

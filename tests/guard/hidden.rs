@@ -1,5 +1,6 @@
 //! A process that holds what cannot be read keeps no other from being seen.
 
+use std::os::unix::net::UnixListener;
 use std::process::{Child, Stdio};
 
 use anyhow::{Result, ensure};
@@ -7,8 +8,12 @@ use anyhow::{Result, ensure};
 use crate::Named;
 use crate::daemon::{Daemon, until};
 use crate::namespace::{self, Sandbox};
+use crate::silent::guard_behind;
 
-pub(crate) const TRIALS: &[Named] = &[("an_unreadable_descriptor_hides_nobody", unreadable)];
+pub(crate) const TRIALS: &[Named] = &[
+    ("an_unreadable_descriptor_hides_nobody", unreadable),
+    ("a_socket_at_a_silent_path_hides_no_engine", silent),
+];
 
 /// Opens a folder whose path is longer than a path may be, and listens, in a user namespace of its own.
 const HOLDER: &str = "
@@ -73,5 +78,24 @@ fn unreadable() -> Result<()> {
         shown.stdout.contains("port-81-tcp").then_some(())
     })?;
     drop(holder);
+    guard.stop()
+}
+
+/// Any user may bind a socket in a file system of their own, where a look waits for ever.
+fn silent() -> Result<()> {
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
+    let (engine, folder) = (
+        sandbox.dir().join("engine.sock"),
+        sandbox.dir().join("silent"),
+    );
+    std::fs::create_dir(&folder)?;
+    let bind = || Ok(UnixListener::bind(folder.join("socket"))?);
+    let _stranger = sandbox.namespace().run(bind)?;
+    let listener = UnixListener::bind(&engine)?;
+    listener.set_nonblocking(true)?;
+    let engine = engine.to_string_lossy();
+    let guard = guard_behind(&sandbox, "silent", &["--docker-host", &engine])?;
+    until("a question", || listener.accept().ok().map(drop))?;
     guard.stop()
 }

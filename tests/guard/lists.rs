@@ -1,15 +1,18 @@
 //! Lists whose owners are not root, and what they can do with them: nothing but change their entries.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::namespace::{Report, Sandbox};
+use crate::namespace::{DFW, Report, Sandbox};
+use crate::sign;
 use crate::silent::{Silent, guard, guard_behind};
 use crate::support::command::{output, program};
 
@@ -38,6 +41,10 @@ pub(crate) const TRIALS: &[Named] = &[
     (
         "links_beside_metrics_destroy_nothing",
         links_beside_metrics_destroy_nothing,
+    ),
+    (
+        "files_beside_the_socket_hold_up_no_guard_of_a_site",
+        files_beside_the_socket_hold_up_no_guard_of_a_site,
     ),
     ("what_is_kept_is_roots_alone", what_is_kept_is_roots_alone),
 ];
@@ -392,7 +399,7 @@ fn a_silent_disk_at_boot_leaves_the_last_good() -> Result<()> {
     })?;
     first.stop()?;
     sandbox.dfw_ok(&["remove"])?;
-    let mut guard = guard_behind(&sandbox, "lists")?;
+    let mut guard = guard_behind(&sandbox, "lists", &[])?;
     guard.expect("file system does not respond")?;
     guard.expect("using the last good policies until the files are valid")?;
     guard.expect("in force: the last good policies of ")?;
@@ -432,6 +439,71 @@ fn links_beside_metrics_destroy_nothing() -> Result<()> {
         "the last good policies are not what they were"
     );
     ensure!(!left.exists(), "a file is left behind");
+    guard.stop()
+}
+
+/// Makes a file of some kind, and what holds it.
+type Hold<'a> = &'a dyn Fn(&Path) -> Result<Option<File>>;
+
+/// The lock of a site lies in the folder of the socket, whose owner may put anything there.
+fn files_beside_the_socket_hold_up_no_guard_of_a_site() -> Result<()> {
+    let sandbox = Sandbox::new()?;
+    let public = sandbox.write("policy.pub", sign::public(&sign::key()?))?;
+    let kept = sandbox.write("state/kept", "precious")?;
+    std::fs::set_permissions(&kept, PermissionsExt::from_mode(0o600))?;
+    let run = sandbox.dir().join("run");
+    std::fs::create_dir(&run)?;
+    chown(&run, Some(NOBODY), Some(NOBODY))?;
+    let namespace = std::fs::metadata(sandbox.namespace().path())?.ino();
+    let lock = run.join(format!("site-{namespace}.lock"));
+    let start = || {
+        let mut command = sandbox.namespace().command(DFW);
+        command.args(["guard", "https://lists.example.com/prod/"]);
+        command.arg("--state").arg(sandbox.dir().join("state"));
+        command.arg("--socket").arg(run.join("guard.sock"));
+        command.arg("--trusted-key").arg(&public);
+        command.args(["--docker-host", "none", "--host-id", "web-1"]);
+        command.env("DFW_CACHE", sandbox.dir().join("cache"));
+        Daemon::of(command)
+    };
+    // Locked by another process; what is a link is left alone.
+    let locked = |at: &Path| -> Result<Option<File>> {
+        let file = File::options().read(true).write(true).open(at)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(Some(file))
+    };
+    let link = |at: &Path| symlink(&kept, at).map(|()| None).map_err(Into::into);
+    let pipe = |at: &Path| {
+        output(program("mkfifo").arg(at))?;
+        locked(at)
+    };
+    let plain = |at: &Path| {
+        std::fs::write(at, "1\n")?;
+        locked(at)
+    };
+    let makes: [Hold<'_>; 3] = [&link, &pipe, &plain];
+    for make in makes {
+        std::fs::set_permissions(&run, PermissionsExt::from_mode(0o777))?;
+        let _ = std::fs::remove_file(&lock);
+        let _held = make(&lock)?;
+        lchown(&lock, Some(NOBODY), Some(NOBODY))?;
+        let mut guard = start()?;
+        guard.expect("no generation of the site was accepted yet")?;
+        ensure!(std::fs::read_to_string(&kept)? == "precious");
+        // It is guard's own lock now.
+        let mut second = start()?;
+        second.expect(&format!("process {}", guard.pid()))?;
+        ensure!(second.end()? == Some(1));
+        guard.stop()?;
+    }
+    // What guard cannot remove, as it has no rights over files of others.
+    std::fs::remove_file(&lock)?;
+    std::fs::set_permissions(&run, PermissionsExt::from_mode(0o1777))?;
+    let _held = plain(&lock)?;
+    lchown(&lock, Some(NOBODY), Some(NOBODY))?;
+    let mut guard = start()?;
+    guard.expect("cannot tell whether another guard follows a site here")?;
+    guard.expect("no generation of the site was accepted yet")?;
     guard.stop()
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn guard(sandbox: &Sandbox, more: &[&str]) -> Result<Daemon> {
 }
 
 /// A guard that finds this folder silent when it starts.
-pub(crate) fn guard_behind(sandbox: &Sandbox, folder: &str) -> Result<Daemon> {
+pub(crate) fn guard_behind(sandbox: &Sandbox, folder: &str, more: &[&str]) -> Result<Daemon> {
     let mut command = sandbox.namespace().command("unshare");
     command.args([
         "--mount",
@@ -35,7 +35,7 @@ pub(crate) fn guard_behind(sandbox: &Sandbox, folder: &str) -> Result<Daemon> {
         "sh",
     ]);
     command.arg(sandbox.dir().join(folder));
-    command.arg(DFW).args(arguments(sandbox, &[]));
+    command.arg(DFW).args(arguments(sandbox, more));
     Daemon::of(command)
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -319,6 +319,87 @@ fn what_may_come_into_force_is_signed_and_for_a_known_host() {
     assert_eq!(trial.bad(&other), "other-site");
     let check = [&["check", "out"], &key[..], &host[..], &site[..]].concat();
     assert_eq!(trial.bad(&check), "other-site");
+}
+
+#[test]
+fn a_key_that_everybody_can_write_to_brings_nothing_into_force() {
+    let trial = Trial::new();
+    trial.signed("out", "7");
+    for folder in ["keys", "on/the/way"] {
+        trial.write(
+            &format!("{folder}/policy.pub"),
+            &sign::public(&trial.policy),
+        );
+    }
+    let mode = |path: &str, mode| {
+        fs::set_permissions(trial.path(path), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    for (key, path, open, closed) in [
+        ("policy.pub", "policy.pub", 0o666, 0o644),
+        ("keys", "keys/policy.pub", 0o666, 0o644),
+        ("keys", "keys", 0o777, 0o755),
+        ("on/the/way/policy.pub", "on", 0o777, 0o755),
+    ] {
+        mode(path, open);
+        let words = |verb: &[&'static str]| -> Vec<_> {
+            let usual = ["--host-id", "web-1", "--trusted-key", key];
+            [verb, &["out"], &usual].concat()
+        };
+        for verb in [&["plan"][..], &["fetch"], &["bundle", "verify"]] {
+            let output = trial.run(&words(verb));
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{verb:?} {path}: {error}");
+            let reason = format!("everybody can write to {path}: `chmod o-w` it");
+            assert!(
+                error.contains("error[key]") && error.contains(&reason),
+                "{error}"
+            );
+        }
+        // What is only shown is shown, with a warning.
+        let output = trial.run(&words(&["check"]));
+        let warnings = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{warnings}");
+        assert!(warnings.contains("warning[world-writable]"), "{warnings}");
+        mode(path, closed);
+        trial.good(&words(&["fetch"]));
+        let output = trial.run(&words(&["check"]));
+        assert!(output.status.success() && output.stderr.is_empty());
+    }
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn a_fleet_takes_no_key_and_no_authority_that_everybody_can_write_to() {
+    let trial = Trial::new();
+    trial.write(
+        "policy.key",
+        &trial.policy.sk.to_box(None).unwrap().to_string(),
+    );
+    for name in ["ca.pem", "cert.pem", "key.pem"] {
+        trial.write(&format!("tls/{name}"), "-----BEGIN CERTIFICATE-----\n");
+    }
+    let error = || {
+        let store = ["fleet", "pause", "etcd://127.0.0.1:1/prod", "--reason", "x"];
+        let keys = ["--secret-key", "policy.key", "--tls", "tls"];
+        let output = trial.run(&[&store[..], &keys].concat());
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    for (path, open, closed) in [
+        ("policy.key", 0o666, 0o600),
+        ("tls/ca.pem", 0o666, 0o644),
+        ("tls/key.pem", 0o666, 0o600),
+        ("tls", 0o777, 0o755),
+    ] {
+        let reason = format!("everybody can write to {path}: `chmod o-w` it");
+        let mode = |mode| {
+            fs::set_permissions(trial.path(path), PermissionsExt::from_mode(mode)).unwrap();
+        };
+        mode(open);
+        assert!(error().contains(&reason), "{}", error());
+        mode(closed);
+        assert!(!error().contains("everybody"), "{}", error());
+    }
 }
 
 #[test]

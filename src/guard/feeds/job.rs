@@ -10,6 +10,10 @@ use rustix::event::{EventfdFlags, eventfd};
 
 /// How long it may take before it is reported: to read a million entries takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many times as long as a run the rest after it is: files may change all the time.
+const SHARE: u32 = 4;
+/// The longest rest: a disk that was silent for an hour must not delay a change for several.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// Something that is done now and then, by one thread at a time: while one waits for a disk, there is no
 /// other.
@@ -21,11 +25,15 @@ pub(in crate::guard) struct Job<T> {
     runs: Option<Run<T>>,
     /// Whether it was requested again since it started.
     again: bool,
+    /// The time until which it rests, and when it is requested after the rest that follows the run in progress.
+    rest: Instant,
+    after: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Run<T> {
     result: Receiver<T>,
+    began: Instant,
     /// The time limit; `None` once its excess was reported.
     deadline: Option<Instant>,
 }
@@ -48,12 +56,24 @@ impl<T: Send + 'static> Job<T> {
             due: None,
             runs: None,
             again: false,
+            rest: Instant::now(),
+            after: None,
         })
     }
 
     /// Schedules the work for `when`, unless an earlier run is scheduled.
     pub(in crate::guard) fn at(&mut self, when: Instant) {
         self.due = Some(self.due.map_or(when, |due| due.min(when)));
+    }
+
+    /// Schedules the work for `when`, but not before the rest after the last run, or after that in progress: what
+    /// causes it may happen all the time.
+    pub(in crate::guard) fn after_rest(&mut self, when: Instant) {
+        if self.runs.is_some() {
+            self.after = Some(self.after.map_or(when, |after| after.min(when)));
+        } else {
+            self.at(when.max(self.rest));
+        }
     }
 
     /// Returns whether a run is scheduled, or in progress within its time limit.
@@ -93,7 +113,11 @@ impl<T: Send + 'static> Job<T> {
                 let _ = rustix::io::write(&wakeup, &1_u64.to_ne_bytes());
             })?;
         let deadline = Some(now + PATIENCE);
-        self.runs = Some(Run { result, deadline });
+        self.runs = Some(Run {
+            result,
+            began: now,
+            deadline,
+        });
         Ok(())
     }
 
@@ -104,7 +128,12 @@ impl<T: Send + 'static> Job<T> {
         let run = self.runs.as_mut()?;
         match run.result.try_recv() {
             Ok(result) => {
+                let took = now.saturating_duration_since(run.began);
+                self.rest = now + took.saturating_mul(SHARE).min(LONGEST_REST);
                 self.runs = None;
+                if let Some(after) = self.after.take() {
+                    self.after_rest(after);
+                }
                 if std::mem::take(&mut self.again) {
                     self.at(now);
                 }
@@ -185,5 +214,36 @@ mod tests {
         ring(&job);
         assert!(matches!(job.outcome(later), Some(Outcome::Done(8))));
         assert_eq!(job.next(), None);
+    }
+
+    #[test]
+    fn what_happens_all_the_time_waits_for_a_rest() {
+        let mut job = Job::new("test").unwrap();
+        let start = Instant::now();
+        let run = |job: &mut Job<()>, began, took| {
+            job.begin(began, || Box::new(|| ())).unwrap();
+            // Something happens in the meantime, and once more.
+            job.after_rest(began);
+            job.after_rest(began + took);
+            job.begin(began + took, || unreachable!()).unwrap();
+            poll(&mut [PollFd::new(job, PollFlags::IN)], None).unwrap();
+            assert!(matches!(job.outcome(began + took), Some(Outcome::Done(()))));
+            job.next().unwrap().duration_since(began + took)
+        };
+        let second = Duration::from_secs(1);
+        job.after_rest(start);
+        assert_eq!(job.next(), Some(start));
+        assert_eq!(run(&mut job, start, second), 4 * second);
+        // In the rest it is no different, and what is urgent need not wait.
+        job.after_rest(start + 2 * second);
+        assert_eq!(job.next(), Some(start + 5 * second));
+        job.at(start + 2 * second);
+        assert_eq!(run(&mut job, start + 2 * second, 60 * second), LONGEST_REST);
+        let later = start + 600 * second;
+        job.begin(later, || Box::new(|| ())).unwrap();
+        poll(&mut [PollFd::new(&job, PollFlags::IN)], None).unwrap();
+        assert!(matches!(job.outcome(later), Some(Outcome::Done(()))));
+        job.after_rest(later + second);
+        assert_eq!(job.next(), Some(later + second));
     }
 }

@@ -119,7 +119,7 @@ pub(in crate::guard) struct Site {
     denied: Option<(&'static str, String)>,
     /// Whether the state on disk is that in memory.
     is_saved: bool,
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 impl Site {
@@ -132,7 +132,7 @@ impl Site {
             return Ok(None);
         };
         let wanted = options.requests.with_file_name(site::WANTED);
-        let lock = Lock::take(wanted.parent().unwrap_or(&wanted))?;
+        let lock = Lock::take(wanted.parent().unwrap_or(&wanted), log)?;
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let folder = options.state.clone();
         let saved = match within(DISK, move || disk::read_site(&folder))? {
@@ -225,7 +225,7 @@ impl Site {
             self.answer.at(now);
         }
         if self.machine.is_free() {
-            self.examination.at(now);
+            self.examination.after_rest(now);
         }
     }
 
