@@ -110,45 +110,7 @@ pub(in crate::policy) fn read(
     };
     let mut selection = SourceSelection::default();
     let mut inline = Unmerged::default();
-    let items = match &node.value {
-        Value::Sequence(items) => {
-            if items.is_empty() && what == "`except`" {
-                reader.report.push(
-                    Diagnostic::error("empty-except", "`except` is empty")
-                        .at(node.span.clone(), "an empty list")
-                        .help("remove the line, or list the sources to deny"),
-                );
-            }
-            items.as_slice()
-        }
-        Value::Scalar { .. } | Value::Invalid => std::slice::from_ref(node),
-        Value::Null => {
-            let help = if what == "`except`" {
-                "remove the line, or write a list of sources"
-            } else {
-                "write `[]` for nobody, `any` for everybody, or a list of sources"
-            };
-            reader.report.push(
-                Diagnostic::error("missing-value", format!("{what} has no value"))
-                    .at(key.clone(), "a value is expected after this")
-                    .help(help),
-            );
-            &[]
-        }
-        Value::Mapping(members) => {
-            let help = if members.iter().any(|m| m.key == "file") {
-                NAME_IT
-            } else {
-                examples(place)
-            };
-            reader.report.push(
-                Diagnostic::error("selection", format!("{what} takes a list of sources"))
-                    .at(node.span.clone(), "a mapping")
-                    .help(help),
-            );
-            &[]
-        }
-    };
+    let items = items(reader, node, what, key, place);
     for item in items {
         match &item.value {
             Value::Scalar { text, .. } if text == "any" => selection.any = true,
@@ -214,6 +176,55 @@ pub(in crate::policy) fn read(
         );
     }
     selection
+}
+
+/// Returns the items of a selection; reports what is none.
+fn items<'a>(
+    reader: &mut Reader<'_>,
+    node: &'a Node,
+    what: &str,
+    key: &Span,
+    place: Place,
+) -> &'a [Node] {
+    match &node.value {
+        Value::Sequence(items) => {
+            if items.is_empty() && what == "`except`" {
+                reader.report.push(
+                    Diagnostic::error("empty-except", "`except` is empty")
+                        .at(node.span.clone(), "an empty list")
+                        .help("remove the line, or list the sources to deny"),
+                );
+            }
+            items.as_slice()
+        }
+        Value::Scalar { .. } | Value::Invalid => std::slice::from_ref(node),
+        Value::Null => {
+            let help = if what == "`except`" {
+                "remove the line, or write a list of sources"
+            } else {
+                "write `[]` for nobody, `any` for everybody, or a list of sources"
+            };
+            reader.report.push(
+                Diagnostic::error("missing-value", format!("{what} has no value"))
+                    .at(key.clone(), "a value is expected after this")
+                    .help(help),
+            );
+            &[]
+        }
+        Value::Mapping(members) => {
+            let help = if members.iter().any(|m| m.key == "file") {
+                NAME_IT
+            } else {
+                examples(place)
+            };
+            reader.report.push(
+                Diagnostic::error("selection", format!("{what} takes a list of sources"))
+                    .at(node.span.clone(), "a mapping")
+                    .help(help),
+            );
+            &[]
+        }
+    }
 }
 
 /// Reports a text that is a rule instead of a source, such as `deny all` or `!office`; returns whether it is

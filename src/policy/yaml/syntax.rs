@@ -386,9 +386,10 @@ impl Builder<'_> {
                 "`*` and `&` have a meaning of their own in YAML".to_owned()
             }
             ErrorKind::UnexpectedCharacter { character } => {
-                let (begins, meant) = match character.is_control() {
-                    true => ("has control characters such as", "remove it"),
-                    false => ("begins with", "put the text in quotes"),
+                let (begins, meant) = if character.is_control() {
+                    ("has control characters such as", "remove it")
+                } else {
+                    ("begins with", "put the text in quotes")
                 };
                 help.push(meant.to_owned());
                 format!(
