@@ -386,16 +386,12 @@ impl Builder<'_> {
                 "`*` and `&` have a meaning of their own in YAML".to_owned()
             }
             ErrorKind::UnexpectedCharacter { character } => {
-                let (begins, meant) = if character.is_control() {
-                    ("has control characters such as", "remove it")
-                } else {
-                    ("begins with", "put the text in quotes")
-                };
-                help.push(meant.to_owned());
-                format!(
-                    "no text of YAML {begins} {}",
-                    quoted(&character.to_string())
-                )
+                let is_control = character.is_control();
+                let meant = ["put the text in quotes", "remove the control character"];
+                help.push(meant[usize::from(is_control)].to_owned());
+                let verb = if is_control { "has" } else { "begins with" };
+                let character = quoted(&character.to_string());
+                format!("no text of YAML {verb} {character}")
             }
             ErrorKind::InvalidIndentation | ErrorKind::ExpectedBlockMappingKey => {
                 if self

@@ -74,8 +74,8 @@ impl Port {
             // Where everybody could be meant, one address is written as a network.
             for text in &mut except {
                 match text.trim_matches('"') {
-                    "0.0.0.0" => *text = "0.0.0.0/32".to_owned(),
-                    "::" => *text = "\"::/128\"".to_owned(),
+                    "0.0.0.0" => "0.0.0.0/32".clone_into(text),
+                    "::" => "\"::/128\"".clone_into(text),
                     _ => {}
                 }
             }
