@@ -16,7 +16,7 @@ use ureq::{Agent, Error, Proxy, ResponseExt};
 use crate::net::AddressSet;
 use crate::policy::{Format, parse_list};
 
-use super::cache::Version;
+use super::cache::{TAG, Version};
 use super::names::Names;
 
 /// Where distributions keep the certificates that they trust; `SSL_CERT_FILE` names another file.
@@ -39,8 +39,6 @@ const REDIRECTS: u32 = 5;
 const HEAD: usize = 64 << 10;
 /// How many bytes a list has at most: two million entries, and a bound of the memory.
 const BODY: u64 = 32 << 20;
-/// How many bytes of an `ETag` are remembered.
-const TAG: usize = 1024;
 
 /// What was fetched.
 pub(super) enum Answer {
