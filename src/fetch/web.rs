@@ -15,8 +15,9 @@ use ureq::{Agent, Error, Proxy, ResponseExt};
 
 use crate::net::AddressSet;
 use crate::policy::{Format, parse_list};
+use crate::untrusted::clean_to;
 
-use super::cache::{TAG, Version};
+use super::cache::{REASON, TAG, Version};
 use super::names::Names;
 
 /// Where distributions keep the certificates that they trust; `SSL_CERT_FILE` names another file.
@@ -70,9 +71,10 @@ impl NotFetched {
 }
 
 impl From<String> for NotFetched {
+    /// Cleans and cuts the reason: parts of it come from servers.
     fn from(reason: String) -> Self {
         Self {
-            reason,
+            reason: clean_to(&reason, REASON),
             wait: None,
             answered: false,
         }
@@ -225,7 +227,8 @@ impl Web {
         let mut response = request.call().map_err(|error| reason(&error))?;
         let history = response.get_redirect_history().unwrap_or_default();
         if let Some(other) = history.iter().find(|uri| uri.scheme_str() != Some("https")) {
-            return Err(format!("it leads to {other}, which is not `https://`"));
+            let reason = format!("it leads to {other}, which is not `https://`");
+            return Err(clean_to(&reason, REASON));
         }
         match response.status().as_u16() {
             200 => {}
@@ -285,11 +288,13 @@ fn read_to_end(mut body: impl Read, now: impl Fn() -> Instant) -> Result<Vec<u8>
     }
 }
 
+/// Returns the text of an error, cleaned and cut: a server chooses where it leads to, for example.
 fn reason(error: &Error) -> String {
-    match error {
+    let reason = match error {
         Error::Other(error) => error.to_string(),
         error => error.to_string(),
-    }
+    };
+    clean_to(&reason, REASON)
 }
 
 /// Returns whether something came from the server, so that it is there, and packets pass.
@@ -440,6 +445,26 @@ mod tests {
         assert_eq!(read(1000, 100_000), (slow, 10));
         assert_eq!(read(1, 5), (Ok(5), 6));
         assert_eq!(read(2048, 100_000), (Ok(100_000), 50));
+    }
+
+    #[test]
+    fn the_words_of_a_server_are_cleaned_and_cut() {
+        let text = format!(
+            "it leads to http://x/\u{202e}\u{9b}31m{}",
+            "y".repeat(1 << 16)
+        );
+        let other = Error::Other(text.clone().into());
+        let answered = NotFetched::answered(text.clone());
+        assert!(answered.answered);
+        for text in [
+            reason(&other),
+            NotFetched::from(text).reason,
+            answered.reason,
+        ] {
+            assert!(!text.contains(['\u{202e}', '\u{9b}']), "{text:?}");
+            assert!(text.chars().count() <= REASON, "{text}");
+            assert!(text.starts_with("it leads to "), "{text}");
+        }
     }
 
     #[test]
