@@ -1,8 +1,8 @@
 //! Lists that servers have.
 
-use std::fs;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Error, Proxy, ResponseExt};
 
+use crate::file::{self, Accept, Limit};
 use crate::net::AddressSet;
 use crate::policy::{Format, parse_list};
 use crate::untrusted::clean_to;
@@ -26,6 +27,8 @@ const CERTIFICATES: [&str; 3] = [
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 ];
+/// How many bytes such a file has at most; those of distributions have less than 1 MiB.
+const PEM: u64 = 16 << 20;
 /// How long a list may take, from the first question to its last byte.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// How long a probe may take, each of its connections.
@@ -97,10 +100,9 @@ pub(super) struct Web {
 impl Web {
     /// Reads certificates, and the proxy of the environment.
     pub(super) fn new(names: &Names) -> Self {
-        let given = std::env::var("SSL_CERT_FILE").ok();
-        let files = given.into_iter().chain(CERTIFICATES.map(str::to_owned));
-        let pem = files.into_iter().find_map(|file| fs::read(file).ok());
-        let items = parse_pem(pem.as_deref().unwrap_or_default()).filter_map(Result::ok);
+        let given = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+        let pem = pem(given.into_iter().chain(CERTIFICATES.map(PathBuf::from)));
+        let items = parse_pem(&pem).filter_map(Result::ok);
         let roots = items.filter_map(|item| match item {
             PemItem::Certificate(certificate) => Some(certificate),
             _ => None,
@@ -263,6 +265,12 @@ impl Web {
     }
 }
 
+/// Reads the first of these files that can be read; nothing if none can.
+fn pem(mut files: impl Iterator<Item = PathBuf>) -> Vec<u8> {
+    let read = |path: PathBuf| file::read(&path, Accept::Regular, Limit::of(PEM)).ok();
+    files.find_map(read).unwrap_or_default()
+}
+
 /// Reads all that a server sends, if it does not send it too slowly: a byte now and then would keep the fetcher from
 /// all other lists.
 fn read_to_end(mut body: impl Read, now: impl Fn() -> Instant) -> Result<Vec<u8>, String> {
@@ -408,6 +416,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::fs;
 
     use super::*;
 
@@ -445,6 +454,18 @@ mod tests {
         assert_eq!(read(1000, 100_000), (slow, 10));
         assert_eq!(read(1, 5), (Ok(5), 6));
         assert_eq!(read(2048, 100_000), (Ok(100_000), 50));
+    }
+
+    #[test]
+    fn certificates_are_read_up_to_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let [large, right] = ["large", "right"].map(|name| folder.path().join(name));
+        fs::File::create(&large).unwrap().set_len(PEM + 1).unwrap();
+        fs::write(&right, "right").unwrap();
+        let missing = folder.path().join("missing");
+        let files = [missing, folder.path().to_owned(), large, right];
+        assert_eq!(pem(files.into_iter()), b"right");
+        assert!(pem(std::iter::empty()).is_empty());
     }
 
     #[test]
