@@ -302,6 +302,13 @@ impl Site<'_> {
         let folder = self.cache.join(FOLDER);
         let bytes = remote.get(HEAD, Limit::HEAD.bytes())?;
         let head = parse::<Head>(&bytes)?.statement;
+        let rollout = remote.rollout();
+        let most = Limit::HEAD.bytes();
+        if let Some(rollout) = &rollout
+            && u64::try_from(rollout.len()).is_ok_and(|length| length > most)
+        {
+            return Err(format!("the {ROLLOUT} has more than {most} bytes").into());
+        }
         let path = folder.join(HEAD);
         let known = file::read(&path, Accept::InPlace, Limit::HEAD);
         let is_new = known.as_ref().map_or(true, |known| *known != bytes);
@@ -316,7 +323,7 @@ impl Site<'_> {
             }
         }
         // Before the head: who reads both finds a new head with its own roll-out.
-        let has_moved = self.keep_rollout(remote.rollout())?;
+        let has_moved = self.keep_rollout(rollout)?;
         if is_new {
             file::replace(&path, 0o644, &bytes).map_err(|error| unwritten(&error))?;
         }

@@ -1,6 +1,7 @@
 //! Who holds a certificate or writes to the store opens nothing.
 
 use std::fs;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
@@ -32,7 +33,10 @@ fn who_writes_to_the_store_opens_nothing() -> Result<()> {
     rights(&fleet)?;
     forged_renewal(&fleet, &mut hosts[1])?;
     let genuine = forged_heads(&fleet, &hosts, &rules)?;
-    forged_rollout(&fleet, &hosts, &rules, &genuine)
+    forged_rollout(&fleet, &hosts, &rules, &genuine)?;
+    rewritten_head(&fleet, &hosts[0], &rules[0])?;
+    fleet.push_now(3)?;
+    hosts.iter().try_for_each(|host| host.until_policy(3))
 }
 
 /// A host writes nothing but its own status, and reads its site only.
@@ -188,5 +192,40 @@ fn forged_rollout(fleet: &Fleet, hosts: &[Host], rules: &[String], genuine: &str
         })?;
         ensure!(host.rules()? == *rules, "a forged roll-out opened a stage");
     }
+    Ok(())
+}
+
+/// Puts a roll-out that is too long, and then the same head again and again: each read of it fails, and is counted.
+fn rewritten_head(fleet: &Fleet, host: &Host, rules: &str) -> Result<()> {
+    const HEAD: &str = "/dfw/v1/prod/head";
+    let long = vec![b'1'; (64 << 10) + 1];
+    put(fleet, "dfw-push", "/dfw/v1/prod/rollout", &long)?;
+    let head = fleet
+        .cluster
+        .shell("root", &format!("etcdctl get --print-value-only {HEAD}"))?;
+    let head = head.stdout.trim_end().to_owned() + "\n";
+    put(fleet, "dfw-push", HEAD, head.as_bytes())?;
+    let failures = || -> Option<u64> {
+        let status = fs::read(host.sandbox.dir().join("cache/site-status.json")).ok()?;
+        let status: serde_json::Value = serde_json::from_slice(&status).ok()?;
+        let failure = status["failure"].as_str()?;
+        let is_known = failure.contains("the rollout has more than 65536 bytes");
+        is_known.then_some(status["failures"].as_u64()?)
+    };
+    until("the roll-out that is too long", || failures().map(drop))?;
+    let (before, since) = (failures().context("no failure")?, Instant::now());
+    let file = fleet.cluster.sandbox().write("put", head)?;
+    let put = format!("etcdctl put {HEAD} <{} || exit 1", file.display());
+    let puts = fleet
+        .cluster
+        .shell("dfw-push", &format!("for i in $(seq 300); do {put}; done"))?;
+    ensure!(puts.code == Some(0), "{puts:?}");
+    until("a read", || (failures()? > before).then_some(()))?;
+    // One a second, and those at both ends.
+    let reads = failures().context("no failure")? - before;
+    let most = since.elapsed().as_secs() + 2;
+    eprintln!("300 heads were read {reads} times in {:?}", since.elapsed());
+    ensure!(reads <= most, "it was read {reads} times, and not {most}");
+    ensure!(host.rules()? == rules, "a long roll-out changed the rules");
     Ok(())
 }

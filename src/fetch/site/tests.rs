@@ -50,6 +50,7 @@ fn a_server_may_ask_for_an_hour_at_most() {
 #[derive(Default)]
 struct Given {
     files: RefCell<BTreeMap<String, Vec<u8>>>,
+    rollout: RefCell<Option<Vec<u8>>>,
 }
 
 impl Remote for Given {
@@ -57,6 +58,10 @@ impl Remote for Given {
         let bytes = self.files.borrow().get(name).cloned().ok_or("404")?;
         let is_short = u64::try_from(bytes.len()).is_ok_and(|length| length <= most);
         is_short.then_some(bytes).ok_or_else(|| "too long".into())
+    }
+
+    fn rollout(&self) -> Option<Vec<u8>> {
+        self.rollout.borrow().clone()
     }
 }
 
@@ -164,7 +169,7 @@ fn attempts_that_fail_leave_one_bundle_at_most() {
     assert_eq!(contents(cache.path()), texts(&["first 9", "second 9"]));
     // Manifests for a newer dfw have no files that are fetched.
     for generation in 10..13 {
-        let digest = server.publish(generation, &[]);
+        let digest = server.publish(generation, &["9"]);
         let body = server.files.borrow()[&format!("{MANIFESTS}/{digest}")].clone();
         let newer = String::from_utf8(body).unwrap();
         let newer = newer.replace("\"0.1.0\"", "\"9.0.0\"");
@@ -176,4 +181,32 @@ fn attempts_that_fail_leave_one_bundle_at_most() {
         fetch(&[last]).unwrap_err();
         assert!(manifests(cache.path()).len() <= 3);
     }
+}
+
+/// It would look new for ever, since nobody reads it back.
+#[test]
+fn a_rollout_that_is_too_long_is_not_written() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Given::default();
+    prepare(cache.path()).unwrap();
+    server.publish(1, &["1"]);
+    let wanted = wanted();
+    let site = Site {
+        cache: cache.path(),
+        wanted: &wanted,
+    };
+    let path = cache.path().join(FOLDER).join(ROLLOUT);
+    let most = usize::try_from(Limit::HEAD.bytes()).unwrap();
+    server.rollout.replace(Some(vec![b'1'; most]));
+    assert_eq!(site.fetch_from(&server).unwrap(), (1, true));
+    assert_eq!(site.fetch_from(&server).unwrap(), (1, false));
+    server.rollout.replace(Some(vec![b'2'; most + 1]));
+    for _ in 0..2 {
+        let failure = site.fetch_from(&server).unwrap_err();
+        assert_eq!(failure.reason, "the rollout has more than 65536 bytes");
+        assert_eq!(fs::read(&path).unwrap(), vec![b'1'; most]);
+    }
+    server.rollout.replace(None);
+    assert_eq!(site.fetch_from(&server).unwrap(), (1, true));
+    assert!(!path.exists());
 }
