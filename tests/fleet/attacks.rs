@@ -15,6 +15,9 @@ pub(crate) const TRIALS: &[Named] = &[(
     who_writes_to_the_store_opens_nothing,
 )];
 
+/// Hosts that nobody sees but the store.
+const LONG: [&str; 3] = ["web-3", "web-4", "web-5"];
+
 /// Puts the bytes of a file under a key, with the certificate of a user.
 fn put(fleet: &Fleet, user: &str, key: &str, bytes: &[u8]) -> Result<Option<i32>> {
     let file = fleet.cluster.sandbox().write("put", bytes)?;
@@ -23,7 +26,8 @@ fn put(fleet: &Fleet, user: &str, key: &str, bytes: &[u8]) -> Result<Option<i32>
 }
 
 fn who_writes_to_the_store_opens_nothing() -> Result<()> {
-    let mut fleet = Fleet::new(&["web-1", "web-2"], &[])?;
+    let names = [&["web-1", "web-2"][..], &LONG].concat();
+    let mut fleet = Fleet::new(&names, &[])?;
     let mut hosts = fleet.hosts(&["web-1", "web-2"])?;
     fleet.push_now(1)?;
     for host in &hosts {
@@ -36,7 +40,20 @@ fn who_writes_to_the_store_opens_nothing() -> Result<()> {
     forged_rollout(&fleet, &hosts, &rules, &genuine)?;
     rewritten_head(&fleet, &hosts[0], &rules[0])?;
     fleet.push_now(3)?;
-    hosts.iter().try_for_each(|host| host.until_policy(3))
+    let are_at = |number| hosts.iter().try_for_each(|host| host.until_policy(number));
+    are_at(3)?;
+    long_statuses(&fleet)?;
+    // What must be out at once is not held up.
+    fleet.policy(&policy(5))?;
+    let report = fleet.push(&["--now", "--detach"])?;
+    ensure!(report.code == Some(0), "{report:?}");
+    are_at(5)?;
+    for name in LONG {
+        let key = format!("/dfw/v1/prod/hosts/{name}/status");
+        fleet.cluster.etcdctl_ok(name, &["del", &key])?;
+    }
+    fleet.push_now(6)?;
+    are_at(6)
 }
 
 /// A host writes nothing but its own status, and reads its site only.
@@ -227,5 +244,36 @@ fn rewritten_head(fleet: &Fleet, host: &Host, rules: &str) -> Result<()> {
     eprintln!("300 heads were read {reads} times in {:?}", since.elapsed());
     ensure!(reads <= most, "it was read {reads} times, and not {most}");
     ensure!(host.rules()? == rules, "a long roll-out changed the rules");
+    Ok(())
+}
+
+/// Puts a status as long as the store takes it for each of three hosts: together they are more than an answer may have. All
+/// others are read, and these are named and stop a roll-out.
+fn long_statuses(fleet: &Fleet) -> Result<()> {
+    let long = vec![b'1'; 1_450_000];
+    for name in LONG {
+        let key = format!("/dfw/v1/prod/hosts/{name}/status");
+        ensure!(put(fleet, name, &key, &long)? == Some(0), "{name}");
+    }
+    let status = fleet.status()?;
+    let hosts = status["hosts"].as_array().context("no hosts")?;
+    ensure!(hosts.len() == 5, "{status:#}");
+    for host in hosts {
+        let name = host["name"].as_str().context("no name")?;
+        let note = host["note"].as_str().context("no note")?;
+        let is_long = LONG.contains(&name);
+        ensure!((host["state"] == "unreadable") == is_long, "{host}");
+        ensure!(note.contains("more than 4 KiB") == is_long, "{host}");
+        ensure!((host["generation"] == 3) != is_long, "{host}");
+    }
+    fleet.policy(&policy(4))?;
+    let report = fleet.push(&["--settle", "0"])?;
+    let reason = "the status of web-3 cannot be read: it has more than 4 KiB";
+    ensure!(
+        report.code != Some(0) && report.stderr.contains(reason),
+        "{report:?}"
+    );
+    let stopped = fleet.status()?["stopped"].clone();
+    ensure!(stopped == reason, "{stopped}");
     Ok(())
 }
