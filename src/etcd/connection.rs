@@ -15,7 +15,7 @@ use super::{Error, Identity, PATIENCE};
 /// How often a connection is probed, and for how long an answer may be missing. etcd closes connections that are
 /// probed each 5 s or more often (`--grpc-keepalive-min-time`).
 const PROBE: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(3));
-/// The most values that are asked for at once: an answer has at most 4 MiB.
+/// The most values that are asked for at once, unless they are larger together than the 4 MiB of an answer.
 const PAGE: i64 = 500;
 
 /// Where a member is.
@@ -115,39 +115,62 @@ impl Connection {
         Ok((found.collect(), revision))
     }
 
-    /// Returns all values whose keys begin like this, or only their keys; and the revision of the store.
+    /// Returns all values whose keys begin like this, or only their keys if `most` is `None`. Of a value that has more
+    /// than `most` bytes it returns as many and one, of any content: who wrote it must not keep others from being read.
     ///
     /// # Errors
     /// See [`enum@Error`].
-    pub async fn list(
-        &mut self,
-        prefix: &str,
-        keys_only: bool,
-    ) -> Result<(Vec<Found>, i64), Error> {
+    pub async fn list(&mut self, prefix: &str, most: Option<usize>) -> Result<Vec<Found>, Error> {
         let end = end_of(prefix);
         let (mut all, mut from) = (Vec::new(), prefix.as_bytes().to_vec());
-        let mut revision = 0;
+        let (mut revision, mut page) = (0, PAGE);
         loop {
+            // Halved down to a value that is too large alone, of which only the key is asked for.
+            let is_value = most.filter(|_| page > 0);
             let mut options = GetOptions::new()
                 .with_range(end.clone())
-                .with_limit(PAGE)
+                .with_limit(page.max(1))
                 .with_revision(revision);
-            if keys_only {
+            if is_value.is_none() {
                 options = options.with_keys_only();
             }
-            let answer = within(&self.member, self.client.get(from, Some(options))).await?;
+            let call = self.client.get(from.clone(), Some(options));
+            let answer = match within(&self.member, call).await {
+                Err(Error::TooLarge(_)) if page > 0 => {
+                    page /= 2;
+                    continue;
+                }
+                answer => answer?,
+            };
             if revision == 0 {
                 revision = answer
                     .header()
                     .map_or(0, etcd_client::ResponseHeader::revision);
             }
-            all.extend(answer.kvs().iter().map(found));
+            all.extend(answer.kvs().iter().map(|value| {
+                let mut found = found(value);
+                if let Some(most) = most {
+                    let length = if is_value.is_some() {
+                        found.value.len()
+                    } else {
+                        usize::MAX
+                    };
+                    found.value.resize(length.min(most.saturating_add(1)), 0);
+                    found.value.shrink_to_fit();
+                }
+                found
+            }));
             let last = answer.kvs().last().filter(|_| answer.more());
             let Some(last) = last else {
-                return Ok((all, revision));
+                return Ok(all);
             };
+            if last.key() < from.as_slice() {
+                let text = "its answer does not go on after the one before".to_owned();
+                return Err(Error::Other(self.member.clone(), text));
+            }
             from = last.key().to_vec();
             from.push(0);
+            page = (page * 2).clamp(1, PAGE);
         }
     }
 

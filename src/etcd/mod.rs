@@ -45,6 +45,9 @@ pub enum Error {
     /// The members have elected another leader meanwhile.
     #[error("{0}: the members have elected another leader")]
     LeaderChanged(String),
+    /// The answer is larger than what is received at once.
+    #[error("the answer of {0} is larger than 4 MiB")]
+    TooLarge(String),
     /// The member refuses a connection, or breaks it off.
     #[error("{0}: {1}")]
     Refused(String, String),
@@ -70,6 +73,8 @@ impl Error {
             Self::LeaderChanged(member)
         } else if text.contains("Timeout expired") || text.contains("request timed out") {
             Self::Silent(member)
+        } else if text.contains("message length too large") {
+            Self::TooLarge(member)
         } else if is_refusal(error) {
             Self::Refused(member, clean_to(&text, TEXT))
         } else {
@@ -85,6 +90,7 @@ impl Error {
             | Self::Full
             | Self::NoLeader(_)
             | Self::LeaderChanged(_)
+            | Self::TooLarge(_)
             | Self::Refused(..) => true,
             Self::Identity(_) | Self::Silent(_) | Self::Other(..) => false,
         }

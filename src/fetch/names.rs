@@ -10,6 +10,10 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::untrusted::clean_to;
+
+use super::cache::REASON;
+
 /// For how long an answer is used.
 const TTL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(1));
 /// How many hosts are asked for at once.
@@ -110,7 +114,9 @@ async fn addresses(resolver: &TokioResolver, host: &str) -> Result<Answer, Strin
             }
             // It has addresses of the other family only.
             Err(error) if is_empty(&error) => continue,
-            Err(error) => return Err(format!("no answer for {host}: {error}")),
+            Err(error) => {
+                return Err(clean_to(&format!("no answer for {host}: {error}"), REASON));
+            }
         };
         for record in answer.answers() {
             match &record.data {

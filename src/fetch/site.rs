@@ -302,22 +302,35 @@ impl Site<'_> {
         let folder = self.cache.join(FOLDER);
         let bytes = remote.get(HEAD, Limit::HEAD.bytes())?;
         let head = parse::<Head>(&bytes)?.statement;
+        let rollout = remote.rollout();
+        let most = Limit::HEAD.bytes();
+        if let Some(rollout) = &rollout
+            && u64::try_from(rollout.len()).is_ok_and(|length| length > most)
+        {
+            return Err(format!("the {ROLLOUT} has more than {most} bytes").into());
+        }
         let path = folder.join(HEAD);
         let known = file::read(&path, Accept::InPlace, Limit::HEAD);
-        let is_new = known.map_or(true, |known| known != bytes);
+        let is_new = known.as_ref().map_or(true, |known| *known != bytes);
         let manifest = self.manifest(remote, &head.manifest, is_new)?;
+        // Before anything is fetched: what attempts that failed have left would fill the disk otherwise.
+        let former = known.ok().and_then(|known| parse::<Head>(&known).ok());
+        let former = former.map(|former| former.statement.manifest);
+        self.clean(former.into_iter().chain([head.manifest]));
         if let Ok(manifest) = &manifest {
             for entry in self.files(manifest) {
                 self.blob(remote, &entry)?;
             }
         }
         // Before the head: who reads both finds a new head with its own roll-out.
-        let has_moved = self.keep_rollout(remote.rollout())?;
+        let has_moved = self.keep_rollout(rollout)?;
         if is_new {
             file::replace(&path, 0o644, &bytes).map_err(|error| unwritten(&error))?;
         }
         manifest.map_err(failed)?;
-        self.clean(&head.manifest);
+        if is_new {
+            self.clean([head.manifest]);
+        }
         Ok((head.generation, is_new || has_moved))
     }
 
@@ -412,13 +425,14 @@ impl Site<'_> {
         })
     }
 
-    /// Removes what neither the head nor guard names.
-    fn clean(&self, head: &Digest) {
+    /// Removes what neither these manifests nor those that guard names need. Other files of one that is being fetched
+    /// stay: the next attempt needs them.
+    fn clean(&self, manifests: impl IntoIterator<Item = Digest>) {
         let folder = self.cache.join(FOLDER);
         let Some(keep) = &self.wanted.keep else {
             return;
         };
-        let kept: BTreeSet<Digest> = keep.iter().chain([head]).copied().collect();
+        let kept: BTreeSet<Digest> = keep.iter().copied().chain(manifests).collect();
         let manifests: BTreeSet<String> = kept.iter().map(Digest::to_string).collect();
         let mut blobs = BTreeSet::new();
         for digest in &kept {
@@ -482,42 +496,4 @@ pub(super) fn jitter(most: Duration) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A server that is busy may ask for some time, and not for the day on which a rule is urgent.
-    #[test]
-    fn a_server_may_ask_for_an_hour_at_most() {
-        let cache = tempfile::tempdir().unwrap();
-        let wanted = Wanted {
-            address: "https://policies.example.com/prod/".parse().unwrap(),
-            contents: None,
-            host: None,
-            keep: None,
-            probe: None,
-            connections: CONNECTIONS,
-        };
-        let site = Site {
-            cache: cache.path(),
-            wanted: &wanted,
-        };
-        let minute = EVERY.0.as_secs();
-        for (asked, seconds) in [
-            (None, minute),
-            (Some(0), minute),
-            (Some(600), 600),
-            (Some(u64::MAX), LONGEST.as_secs()),
-        ] {
-            let failed = NotFetched {
-                reason: "busy".to_owned(),
-                wait: asked.map(Duration::from_secs),
-                answered: true,
-            };
-            let (done, wait) = site.note(Err(failed));
-            assert_eq!(done.unwrap_err(), "busy");
-            let longest = seconds + EVERY.1.as_secs();
-            assert!((seconds..=longest).contains(&wait.as_secs()), "{wait:?}");
-        }
-        assert_eq!(status(cache.path()).failures, 4);
-    }
-}
+mod tests;

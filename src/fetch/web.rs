@@ -1,8 +1,8 @@
 //! Lists that servers have.
 
-use std::fs;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,12 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Error, Proxy, ResponseExt};
 
+use crate::file::{self, Accept, Limit};
 use crate::net::AddressSet;
 use crate::policy::{Format, parse_list};
+use crate::untrusted::clean_to;
 
-use super::cache::Version;
+use super::cache::{REASON, TAG, Version};
 use super::names::Names;
 
 /// Where distributions keep the certificates that they trust; `SSL_CERT_FILE` names another file.
@@ -25,6 +27,8 @@ const CERTIFICATES: [&str; 3] = [
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 ];
+/// How many bytes such a file has at most; those of distributions have less than 1 MiB.
+const PEM: u64 = 16 << 20;
 /// How long a list may take, from the first question to its last byte.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// How long a probe may take, each of its connections.
@@ -39,8 +43,6 @@ const REDIRECTS: u32 = 5;
 const HEAD: usize = 64 << 10;
 /// How many bytes a list has at most: two million entries, and a bound of the memory.
 const BODY: u64 = 32 << 20;
-/// How many bytes of an `ETag` are remembered.
-const TAG: usize = 1024;
 
 /// What was fetched.
 pub(super) enum Answer {
@@ -72,9 +74,10 @@ impl NotFetched {
 }
 
 impl From<String> for NotFetched {
+    /// Cleans and cuts the reason: parts of it come from servers.
     fn from(reason: String) -> Self {
         Self {
-            reason,
+            reason: clean_to(&reason, REASON),
             wait: None,
             answered: false,
         }
@@ -97,10 +100,9 @@ pub(super) struct Web {
 impl Web {
     /// Reads certificates, and the proxy of the environment.
     pub(super) fn new(names: &Names) -> Self {
-        let given = std::env::var("SSL_CERT_FILE").ok();
-        let files = given.into_iter().chain(CERTIFICATES.map(str::to_owned));
-        let pem = files.into_iter().find_map(|file| fs::read(file).ok());
-        let items = parse_pem(pem.as_deref().unwrap_or_default()).filter_map(Result::ok);
+        let given = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+        let pem = pem(given.into_iter().chain(CERTIFICATES.map(PathBuf::from)));
+        let items = parse_pem(&pem).filter_map(Result::ok);
         let roots = items.filter_map(|item| match item {
             PemItem::Certificate(certificate) => Some(certificate),
             _ => None,
@@ -227,7 +229,8 @@ impl Web {
         let mut response = request.call().map_err(|error| reason(&error))?;
         let history = response.get_redirect_history().unwrap_or_default();
         if let Some(other) = history.iter().find(|uri| uri.scheme_str() != Some("https")) {
-            return Err(format!("it leads to {other}, which is not `https://`"));
+            let reason = format!("it leads to {other}, which is not `https://`");
+            return Err(clean_to(&reason, REASON));
         }
         match response.status().as_u16() {
             200 => {}
@@ -262,6 +265,12 @@ impl Web {
     }
 }
 
+/// Reads the first of these files that can be read; nothing if none can.
+fn pem(mut files: impl Iterator<Item = PathBuf>) -> Vec<u8> {
+    let read = |path: PathBuf| file::read(&path, Accept::Regular, Limit::of(PEM)).ok();
+    files.find_map(read).unwrap_or_default()
+}
+
 /// Reads all that a server sends, if it does not send it too slowly: a byte now and then would keep the fetcher from
 /// all other lists.
 fn read_to_end(mut body: impl Read, now: impl Fn() -> Instant) -> Result<Vec<u8>, String> {
@@ -287,11 +296,13 @@ fn read_to_end(mut body: impl Read, now: impl Fn() -> Instant) -> Result<Vec<u8>
     }
 }
 
+/// Returns the text of an error, cleaned and cut: a server chooses where it leads to, for example.
 fn reason(error: &Error) -> String {
-    match error {
+    let reason = match error {
         Error::Other(error) => error.to_string(),
         error => error.to_string(),
-    }
+    };
+    clean_to(&reason, REASON)
 }
 
 /// Returns whether something came from the server, so that it is there, and packets pass.
@@ -405,6 +416,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::fs;
 
     use super::*;
 
@@ -442,6 +454,38 @@ mod tests {
         assert_eq!(read(1000, 100_000), (slow, 10));
         assert_eq!(read(1, 5), (Ok(5), 6));
         assert_eq!(read(2048, 100_000), (Ok(100_000), 50));
+    }
+
+    #[test]
+    fn certificates_are_read_up_to_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let [large, right] = ["large", "right"].map(|name| folder.path().join(name));
+        fs::File::create(&large).unwrap().set_len(PEM + 1).unwrap();
+        fs::write(&right, "right").unwrap();
+        let missing = folder.path().join("missing");
+        let files = [missing, folder.path().to_owned(), large, right];
+        assert_eq!(pem(files.into_iter()), b"right");
+        assert!(pem(std::iter::empty()).is_empty());
+    }
+
+    #[test]
+    fn the_words_of_a_server_are_cleaned_and_cut() {
+        let text = format!(
+            "it leads to http://x/\u{202e}\u{9b}31m{}",
+            "y".repeat(1 << 16)
+        );
+        let other = Error::Other(text.clone().into());
+        let answered = NotFetched::answered(text.clone());
+        assert!(answered.answered);
+        for text in [
+            reason(&other),
+            NotFetched::from(text).reason,
+            answered.reason,
+        ] {
+            assert!(!text.contains(['\u{202e}', '\u{9b}']), "{text:?}");
+            assert!(text.chars().count() <= REASON, "{text}");
+            assert!(text.starts_with("it leads to "), "{text}");
+        }
     }
 
     #[test]

@@ -10,7 +10,9 @@ use crate::etcd::Found;
 use crate::untrusted::clean_to;
 
 /// The most bytes of a status.
-const SIZE: usize = 4 << 10;
+pub(super) const SIZE: usize = 4 << 10;
+/// The state of a host whose status cannot be read.
+pub(super) const UNREADABLE: &str = "unreadable";
 /// The longest text of a host, in characters.
 const TEXT: usize = 200;
 /// How old the last beat of a host may be: it beats each four to six minutes. A lease alone proves nothing.
@@ -85,18 +87,24 @@ struct Counts {
 }
 
 impl Host {
-    /// Reads a status, whose key says which host wrote it; `None` if it is none.
+    /// Reads a status, whose key says which host wrote it; `None` if the key is that of no host. A host whose status
+    /// cannot be read is one, too: it is not as if it were not there.
     #[must_use]
     pub fn read(found: &Found, prefix: &str) -> Option<Self> {
         let name = found.key.strip_prefix(prefix)?.strip_suffix("/status")?;
         let name: Word = name.parse().ok()?;
         if found.value.len() > SIZE {
-            return None;
+            let kib = SIZE >> 10;
+            return Some(Self::unreadable(
+                name,
+                format!("it has more than {kib} KiB"),
+            ));
         }
-        let status: Status = serde_json::from_slice(&found.value).ok()?;
-        if status.format != "dfw/v1/host-status" {
-            return None;
-        }
+        let status = serde_json::from_slice::<Status>(&found.value).ok();
+        let status = status.filter(|status| status.format == "dfw/v1/host-status");
+        let Some(status) = status else {
+            return Some(Self::unreadable(name, "it is no status".to_owned()));
+        };
         let is_known = status.guard.is_some();
         let guard = status.guard.unwrap_or_default();
         let text = |text: &str| clean_to(text, TEXT);
@@ -121,10 +129,35 @@ impl Host {
         })
     }
 
+    /// Returns a host whose status cannot be read, for this reason.
+    fn unreadable(name: Word, reason: String) -> Self {
+        Self {
+            name,
+            version: String::new(),
+            at: 0,
+            state: UNREADABLE.to_owned(),
+            reason: Some(reason),
+            about: None,
+            generation: None,
+            manifest: None,
+            accepted: None,
+            serial: None,
+            is_stale: false,
+            restored: 0,
+            is_failing: false,
+        }
+    }
+
+    /// Returns whether its status cannot be read.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        self.state == UNREADABLE
+    }
+
     /// Returns whether it has said something lately; `now` is in seconds since 1970.
     #[must_use]
     pub fn is_live(&self, now: u64) -> bool {
-        now.saturating_sub(self.at) <= BEAT.as_secs()
+        !self.is_unreadable() && now.saturating_sub(self.at) <= BEAT.as_secs()
     }
 
     /// Returns whether a generation is in force and confirmed.
@@ -167,8 +200,16 @@ mod tests {
         ] {
             assert_eq!(read(wrong, &status("in-force")), None, "{wrong}");
         }
-        assert_eq!(read("/p/hosts/a/status", "{}"), None);
-        assert_eq!(read("/p/hosts/a/status", &" ".repeat(5000)), None);
+        for (wrong, reason) in [
+            ("{}", "no status"),
+            ("x", "no status"),
+            (r#"{"format":"dfw/v9/host-status"}"#, "no status"),
+            (&status(&"x".repeat(4096)), "more than 4 KiB"),
+        ] {
+            let host = read("/p/hosts/a/status", wrong).unwrap();
+            assert!(host.is_unreadable() && !host.is_live(100), "{wrong}");
+            assert!(host.reason.unwrap().contains(reason), "{wrong}");
+        }
         let silent = read(
             "/p/hosts/a/status",
             r#"{"format":"dfw/v1/host-status","guard":null}"#,

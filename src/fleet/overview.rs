@@ -256,6 +256,12 @@ fn row(host: &Host, digest: Option<&Digest>, now: u64) -> Row {
     };
     let is_done = digest.is_some_and(|digest| progress::of(host, digest) == Progress::Done);
     let (severity, note) = match host.state.as_str() {
+        _ if host.is_unreadable() => (
+            Severity::Failed,
+            format!(
+                "its status cannot be read: {reason}; look at that host, or remove its key from the store"
+            ),
+        ),
         _ if !host.is_live(now) => (
             Severity::Silent,
             "its lease is renewed, and it says nothing: look at dfw-fetch there".to_owned(),
@@ -296,7 +302,7 @@ fn row(host: &Host, digest: Option<&Digest>, now: u64) -> Row {
         state: host.state.clone(),
         generation: host.generation,
         version: host.version.clone(),
-        age: Some(age),
+        age: (!host.is_unreadable()).then_some(age),
         note,
     }
 }

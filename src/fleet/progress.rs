@@ -167,8 +167,17 @@ impl View<'_> {
         self.next()
     }
 
-    /// Returns why the roll-out stops, if a host refuses the generation: also one whose turn it is not yet.
+    /// Returns why the roll-out stops, if a host refuses the generation: also one whose turn it is not yet. What a host
+    /// says that cannot be read may be that.
     fn refusal(&self) -> Option<String> {
+        let unreadable = self.hosts.values().find(|host| host.is_unreadable());
+        if let Some(host) = unreadable {
+            let reason = host.reason.as_deref().unwrap_or_default();
+            return Some(format!(
+                "the status of {} cannot be read: {reason}",
+                host.name
+            ));
+        }
         let mut live = self.hosts.values().filter(|host| host.is_live(self.now));
         live.find_map(|host| match of(host, self.digest) {
             Progress::Failed(reason) => Some(reason),
@@ -351,6 +360,29 @@ mod tests {
         world.host("canary-1").is_failing = true;
         world.takes("canary-1");
         stopped(&world.step(1001), "cannot bring");
+    }
+
+    #[test]
+    fn what_cannot_be_read_stops_all() {
+        let unreadable = |name: &str| {
+            let found = crate::etcd::Found {
+                key: format!("{name}/status"),
+                value: vec![b'1'; 5000],
+                changed: 1,
+                is_leased: false,
+            };
+            Host::read(&found, "").unwrap()
+        };
+        // One whose turn it is, one whose turn it is not yet, and one that is not known.
+        for name in ["canary-1", "web-1", "new"] {
+            let mut world = World::new(1);
+            world.takes("canary-1");
+            world.healthy = WAITS.settle;
+            assert_eq!(world.step(1001), Step::Open(2));
+            world.hosts.insert(word(name), unreadable(name));
+            let reason = format!("the status of {name} cannot be read: it has more than 4 KiB");
+            stopped(&world.step(1001), &reason);
+        }
     }
 
     #[test]

@@ -95,6 +95,7 @@ pub fn record(snapshot: &Snapshot, manifest: Digest, open: u32) -> Record {
         snapshot
             .hosts
             .values()
+            .filter(|host| !host.is_unreadable())
             .map(|host| (host.name.clone(), host.at.min(snapshot.now))),
     );
     Record {

@@ -11,7 +11,7 @@ use crate::bundle::{self, Address, Digest, Head, Keys, Manifest, Rollout, Signed
 use crate::etcd::{self, Connection, Endpoint, Identity, Layout, PIECE, pieces};
 
 use super::Error;
-use super::host::Host;
+use super::host::{Host, SIZE};
 use super::record::{RECORD, Record};
 
 /// How often a call is tried, each time with another member.
@@ -190,7 +190,7 @@ impl Site {
         let (found, hosts, revision) = self.call(async |connection, layout| {
             let keys = [layout.head(), layout.rollout(), layout.at(RECORD)];
             let (found, revision) = connection.get(&keys).await?;
-            let (hosts, _) = connection.list(&layout.hosts(), false).await?;
+            let hosts = connection.list(&layout.hosts(), Some(SIZE)).await?;
             Ok((found, hosts, revision))
         })?;
         let mut found = found.into_iter();
@@ -278,7 +278,7 @@ impl Site {
     /// If the store does not answer.
     pub fn manifests(&mut self) -> Result<BTreeSet<Digest>, Error> {
         let prefix = self.layout.at("manifests/");
-        let (found, _) = self.call(async |connection, _| connection.list(&prefix, true).await)?;
+        let found = self.call(async |connection, _| connection.list(&prefix, None).await)?;
         let names = found
             .iter()
             .filter_map(|found| found.key.strip_prefix(&prefix)?.parse().ok());
@@ -304,7 +304,7 @@ impl Site {
     /// If the store does not take them.
     pub fn write_blob(&mut self, digest: &Digest, contents: &[u8]) -> Result<usize, Error> {
         let prefix = self.layout.at(&format!("blobs/{digest}/"));
-        let (known, _) = self.call(async |connection, _| connection.list(&prefix, true).await)?;
+        let known = self.call(async |connection, _| connection.list(&prefix, None).await)?;
         let known: BTreeSet<String> = known.into_iter().map(|found| found.key).collect();
         let mut written = 0;
         let size = u64::try_from(contents.len()).unwrap_or(u64::MAX);
@@ -412,8 +412,7 @@ impl Site {
         let mut removed = 0;
         for folder in ["manifests/", "blobs/", "deltas/"] {
             let prefix = self.layout.at(folder);
-            let (found, _) =
-                self.call(async |connection, _| connection.list(&prefix, true).await)?;
+            let found = self.call(async |connection, _| connection.list(&prefix, None).await)?;
             for found in found {
                 let mut parts = found
                     .key
@@ -455,7 +454,11 @@ impl Site {
                             Ok(Some(message))
                                 if message.events().is_empty() && !message.canceled() => {}
                             Ok(_) => return Ok(()),
-                            Err(error) => return Err(connection.error(&error)),
+                            Err(error) => match connection.error(&error) {
+                                // Changes that are too large to be received are some, too.
+                                etcd::Error::TooLarge(_) => return Ok(()),
+                                error => return Err(error),
+                            },
                         }
                     }
                 };

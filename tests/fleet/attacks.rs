@@ -1,6 +1,7 @@
 //! Who holds a certificate or writes to the store opens nothing.
 
 use std::fs;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
@@ -14,6 +15,9 @@ pub(crate) const TRIALS: &[Named] = &[(
     who_writes_to_the_store_opens_nothing,
 )];
 
+/// Hosts that nobody sees but the store.
+const LONG: [&str; 3] = ["web-3", "web-4", "web-5"];
+
 /// Puts the bytes of a file under a key, with the certificate of a user.
 fn put(fleet: &Fleet, user: &str, key: &str, bytes: &[u8]) -> Result<Option<i32>> {
     let file = fleet.cluster.sandbox().write("put", bytes)?;
@@ -22,7 +26,8 @@ fn put(fleet: &Fleet, user: &str, key: &str, bytes: &[u8]) -> Result<Option<i32>
 }
 
 fn who_writes_to_the_store_opens_nothing() -> Result<()> {
-    let mut fleet = Fleet::new(&["web-1", "web-2"], &[])?;
+    let names = [&["web-1", "web-2"][..], &LONG].concat();
+    let mut fleet = Fleet::new(&names, &[])?;
     let mut hosts = fleet.hosts(&["web-1", "web-2"])?;
     fleet.push_now(1)?;
     for host in &hosts {
@@ -32,7 +37,23 @@ fn who_writes_to_the_store_opens_nothing() -> Result<()> {
     rights(&fleet)?;
     forged_renewal(&fleet, &mut hosts[1])?;
     let genuine = forged_heads(&fleet, &hosts, &rules)?;
-    forged_rollout(&fleet, &hosts, &rules, &genuine)
+    forged_rollout(&fleet, &hosts, &rules, &genuine)?;
+    rewritten_head(&fleet, &hosts[0], &rules[0])?;
+    fleet.push_now(3)?;
+    let are_at = |number| hosts.iter().try_for_each(|host| host.until_policy(number));
+    are_at(3)?;
+    long_statuses(&fleet)?;
+    // What must be out at once is not held up.
+    fleet.policy(&policy(5))?;
+    let report = fleet.push(&["--now", "--detach"])?;
+    ensure!(report.code == Some(0), "{report:?}");
+    are_at(5)?;
+    for name in LONG {
+        let key = format!("/dfw/v1/prod/hosts/{name}/status");
+        fleet.cluster.etcdctl_ok(name, &["del", &key])?;
+    }
+    fleet.push_now(6)?;
+    are_at(6)
 }
 
 /// A host writes nothing but its own status, and reads its site only.
@@ -188,5 +209,71 @@ fn forged_rollout(fleet: &Fleet, hosts: &[Host], rules: &[String], genuine: &str
         })?;
         ensure!(host.rules()? == *rules, "a forged roll-out opened a stage");
     }
+    Ok(())
+}
+
+/// Puts a roll-out that is too long, and then the same head again and again: each read of it fails, and is counted.
+fn rewritten_head(fleet: &Fleet, host: &Host, rules: &str) -> Result<()> {
+    const HEAD: &str = "/dfw/v1/prod/head";
+    let long = vec![b'1'; (64 << 10) + 1];
+    put(fleet, "dfw-push", "/dfw/v1/prod/rollout", &long)?;
+    let head = fleet
+        .cluster
+        .shell("root", &format!("etcdctl get --print-value-only {HEAD}"))?;
+    let head = head.stdout.trim_end().to_owned() + "\n";
+    put(fleet, "dfw-push", HEAD, head.as_bytes())?;
+    let failures = || -> Option<u64> {
+        let status = fs::read(host.sandbox.dir().join("cache/site-status.json")).ok()?;
+        let status: serde_json::Value = serde_json::from_slice(&status).ok()?;
+        let failure = status["failure"].as_str()?;
+        let is_known = failure.contains("the rollout has more than 65536 bytes");
+        is_known.then_some(status["failures"].as_u64()?)
+    };
+    until("the roll-out that is too long", || failures().map(drop))?;
+    let (before, since) = (failures().context("no failure")?, Instant::now());
+    let file = fleet.cluster.sandbox().write("put", head)?;
+    let put = format!("etcdctl put {HEAD} <{} || exit 1", file.display());
+    let puts = fleet
+        .cluster
+        .shell("dfw-push", &format!("for i in $(seq 300); do {put}; done"))?;
+    ensure!(puts.code == Some(0), "{puts:?}");
+    until("a read", || (failures()? > before).then_some(()))?;
+    // One a second, and those at both ends.
+    let reads = failures().context("no failure")? - before;
+    let most = since.elapsed().as_secs() + 2;
+    eprintln!("300 heads were read {reads} times in {:?}", since.elapsed());
+    ensure!(reads <= most, "it was read {reads} times, and not {most}");
+    ensure!(host.rules()? == rules, "a long roll-out changed the rules");
+    Ok(())
+}
+
+/// Puts a status as long as the store takes it for each of three hosts: together they are more than an answer may have. All
+/// others are read, and these are named and stop a roll-out.
+fn long_statuses(fleet: &Fleet) -> Result<()> {
+    let long = vec![b'1'; 1_450_000];
+    for name in LONG {
+        let key = format!("/dfw/v1/prod/hosts/{name}/status");
+        ensure!(put(fleet, name, &key, &long)? == Some(0), "{name}");
+    }
+    let status = fleet.status()?;
+    let hosts = status["hosts"].as_array().context("no hosts")?;
+    ensure!(hosts.len() == 5, "{status:#}");
+    for host in hosts {
+        let name = host["name"].as_str().context("no name")?;
+        let note = host["note"].as_str().context("no note")?;
+        let is_long = LONG.contains(&name);
+        ensure!((host["state"] == "unreadable") == is_long, "{host}");
+        ensure!(note.contains("more than 4 KiB") == is_long, "{host}");
+        ensure!((host["generation"] == 3) != is_long, "{host}");
+    }
+    fleet.policy(&policy(4))?;
+    let report = fleet.push(&["--settle", "0"])?;
+    let reason = "the status of web-3 cannot be read: it has more than 4 KiB";
+    ensure!(
+        report.code != Some(0) && report.stderr.contains(reason),
+        "{report:?}"
+    );
+    let stopped = fleet.status()?["stopped"].clone();
+    ensure!(stopped == reason, "{stopped}");
     Ok(())
 }

@@ -40,7 +40,7 @@ const LISTS: &str = "https://lists.example.com";
 type Kind = (&'static str, &'static str, &'static str);
 
 /// What the fetcher does not take.
-const NOT_FETCHED: [Kind; 18] = [
+const NOT_FETCHED: [Kind; 19] = [
     ("nxdomain", "{name: gone.example.com}", "NXDOMAIN"),
     ("no-answer", "{name: a.example.org}", "no answer for"),
     ("no-address", "{name: bare.example.com}", "has no address"),
@@ -58,6 +58,7 @@ const NOT_FETCHED: [Kind; 18] = [
     ("loop", r#"{url: "LISTS/loop"}"#, "redirect"),
     ("slow", r#"{url: "LISTS/slow"}"#, "too slow"),
     ("plain", r#"{url: "LISTS/plain"}"#, "https"),
+    ("words", r#"{url: "LISTS/words"}"#, r"\u{202e}\u{9b}31m"),
     ("error", r#"{url: "LISTS/error"}"#, "answers 500"),
     ("missing", r#"{url: "LISTS/missing"}"#, "answers 404"),
     (
@@ -107,6 +108,28 @@ const NOT_USED: [Kind; 6] = [
     ),
 ];
 
+/// The lists that are right at first.
+const SERVED: [&str; 18] = [
+    "page",
+    "empty",
+    "half",
+    "binary",
+    "big",
+    "loop",
+    "slow",
+    "plain",
+    "words",
+    "error",
+    "missing",
+    "private",
+    "certificate",
+    "unreachable",
+    "everything",
+    "good",
+    "few",
+    "loss",
+];
+
 /// The names that the first answers are about; all have an address.
 const GOOD_RECORDS: [&str; 8] = [
     "--host-record=gone.example.com,192.0.2.1",
@@ -134,6 +157,7 @@ const BAD_RECORDS: [&str; 9] = [
 const BAD_LOCATIONS: &str = "
     location /loop { return 302 https://lists.example.com/loop; }
     location /plain { return 302 http://lists.example.com/good; }
+    location /words { return 302 \"http://lists.example.com/\u{202e}\u{9b}31mgood\"; }
     location /slow { limit_rate 1; limit_rate_after 1k; }
     location /error { return 500; }
     location /missing { return 404; }
@@ -189,6 +213,18 @@ fn lists(folder: &Path) -> Result<BTreeMap<String, String>> {
     Ok(lists)
 }
 
+/// Whether what is remembered of a source has this word.
+fn has_word(folder: &Path, word: &str) -> Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_status = path.extension().is_some_and(|it| it == "json");
+        if is_status && fs::read_to_string(path)?.contains(word) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What guard says of itself.
 pub(crate) fn status(sandbox: &Sandbox) -> Result<Value> {
     let socket = sandbox.dir().join("guard.sock");
@@ -202,7 +238,7 @@ pub(crate) fn status(sandbox: &Sandbox) -> Result<Value> {
 fn serve_bad_lists(servers: &Servers) -> Result<()> {
     servers.serve("page", "<!DOCTYPE html>\n<html>no</html>\n")?;
     servers.serve("empty", "")?;
-    servers.serve("half", "192.0.2.1\n192.0.")?;
+    servers.serve("half", "192.0.2.1\n192.0.secret")?;
     servers.serve("binary", [1, 2, 3])?;
     servers.serve("slow", "192.0.2.1\n".repeat(4096))?;
     servers.serve("json", "192.0.2.1\n")?;
@@ -219,25 +255,7 @@ fn bad_answers_change_nothing() -> Result<()> {
     sandbox
         .namespace()
         .ip("address add 203.0.113.12/32 dev lo")?;
-    for name in [
-        "page",
-        "empty",
-        "half",
-        "binary",
-        "big",
-        "loop",
-        "slow",
-        "plain",
-        "error",
-        "missing",
-        "private",
-        "certificate",
-        "unreachable",
-        "everything",
-        "good",
-        "few",
-        "loss",
-    ] {
+    for name in SERVED {
         servers.serve(name, "192.0.2.0/24\n198.51.100.7\n")?;
     }
     for name in ["json", "other"] {
@@ -277,6 +295,11 @@ fn bad_answers_change_nothing() -> Result<()> {
             lines.len() == 1 && lines[0].contains(reason),
             "{name}: {second:?}"
         );
+    }
+    // Everybody may read why: it has no word of a list, and none of a server that deceives.
+    for word in ["secret", "\u{202e}", "\u{9b}"] {
+        let is_said = has_word(&cache, word)? || second.stderr.contains(word);
+        ensure!(!is_said, "{word:?}: {second:?}");
     }
     let now = lists(&cache)?;
     let other = now

@@ -246,6 +246,16 @@ fn a_hostile_fetcher_changes_nothing_but_its_lists() -> Result<()> {
         let rules = traced.sandbox.installed().ok()?.to_string();
         rules.contains("192.0.2.10").then_some(())
     })?;
+    // What guard keeps of each source is bounded, and it says what it does not read.
+    replace(&cache.join("new"), &cache.join(STATUS), |new| {
+        let long = "1".repeat(1 << 20);
+        fs::write(new, serde_json::json!({"failure": long}).to_string())
+    })?;
+    until("the status that is too long", || {
+        let status = status(&traced.sandbox).ok()?;
+        let failure = status["sources"][0]["failure"].as_str()?;
+        failure.contains("larger than 16 KiB").then_some(())
+    })?;
     let (list, status) = (format!("cache/{KEY}"), format!("cache/{STATUS}"));
     traced.has_opened_only(&["policies*", &list, &status], false)
 }

@@ -55,11 +55,14 @@ impl Servers {
     pub(crate) fn host(&mut self, sandbox: &Sandbox, locations: &str) -> Result<()> {
         end(&mut self.web.take());
         let at = self.folder.display();
+        // nginx gives it to another user, who would decide the certificates that root reads there.
+        let own = self.folder.join("nginx");
+        let own = own.display();
         let config = format!(
             "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/error.log; events {{}}
             http {{ access_log {at}/access.log; default_type text/plain;
-            client_body_temp_path {at}; proxy_temp_path {at}; fastcgi_temp_path {at}; uwsgi_temp_path {at};
-            scgi_temp_path {at};
+            client_body_temp_path {own}; proxy_temp_path {own}; fastcgi_temp_path {own}; uwsgi_temp_path {own};
+            scgi_temp_path {own};
             server {{ listen {PUBLIC}:443 ssl; listen {PRIVATE}:443 ssl; root {at}/www;
             ssl_certificate {at}/cert.pem; ssl_certificate_key {at}/key.pem; {locations} }}
             server {{ listen {OTHER}:443 ssl; root {at}/www;

@@ -54,7 +54,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // It reads which files a bundle has, and verifies none.
     (
         "fetch",
-        &["bundle", "confine", "etcd", "file", "net", "policy"],
+        &[
+            "bundle",
+            "confine",
+            "etcd",
+            "file",
+            "net",
+            "policy",
+            "untrusted",
+        ],
     ),
     ("fleet", &["bundle", "etcd", "file", "untrusted"]),
     // The kernel, and what is made of all of it.

@@ -63,7 +63,7 @@ impl Stale {
                 .then(|| Self {
                     name: name.as_str().to_owned(),
                     age: age.map(|age| age.as_secs()),
-                    failure: status.failure.map(|text| clean_to(&text, LINE)),
+                    failure: status.failure,
                     unread: None,
                 })
         });

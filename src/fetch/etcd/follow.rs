@@ -22,6 +22,9 @@ use super::{Reading, Store, contents};
 
 /// How often the head is read whatever the watch says: at least so often, and at most so much later.
 const READ: (Duration, Duration) = (Duration::from_mins(4), Duration::from_mins(2));
+/// The shortest time from a read to one because of a change: who may write to the store changes the head at will, for
+/// all hosts.
+const REST: Duration = Duration::from_secs(1);
 /// The first wait after a failure, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -55,6 +58,8 @@ struct State {
     stream: Option<WatchStream>,
     /// When the head is read next.
     due: Instant,
+    /// Until when it is not, whatever changes.
+    rest: Instant,
     /// The revision of the store when the head was read last.
     revision: i64,
     failures: u32,
@@ -107,7 +112,7 @@ impl Follower<'_> {
                 if let Some(probe) = &wanted.probe {
                     let reached = state.store.probe(&wanted);
                     if reached.is_ok() && state.stream.is_none() {
-                        state.due = Instant::now();
+                        state.read_soon();
                     }
                     site.answer(probe, reached)?;
                 }
@@ -121,6 +126,7 @@ impl Follower<'_> {
     fn step(&self, state: &mut State, site: &Site<'_>) {
         if state.due <= Instant::now() {
             let (done, _) = site.note(state.read(site));
+            state.rest = Instant::now() + REST;
             match done {
                 Ok((generation, is_new)) => {
                     state.failures = 0;
@@ -176,11 +182,17 @@ impl State {
             presence: wanted.host.clone().map(Presence::new),
             stream: None,
             due: Instant::now(),
+            rest: Instant::now(),
             revision: 0,
             failures: 0,
             failure: None,
             probe: None,
         }
+    }
+
+    /// Schedules a read.
+    fn read_soon(&mut self) {
+        self.due = self.rest.max(Instant::now());
     }
 
     fn disconnect(&mut self) {
@@ -264,7 +276,9 @@ impl State {
         }
         let wait = watch.longest(next.saturating_duration_since(now));
         let descriptor = watch.descriptor().map_err(failed)?;
-        let stream = self.stream.as_mut();
+        // Until a read that is due anyway, changes are left in the stream; those that it has seen count no more.
+        let (revision, is_resting) = (self.revision, self.due <= self.rest);
+        let stream = self.stream.as_mut().filter(|_| !is_resting);
         let event = self.store.runtime.block_on(async {
             #[expect(
                 deprecated,
@@ -273,7 +287,7 @@ impl State {
             let changed = AsyncFd::new(descriptor)?;
             tokio::select! {
                 ready = changed.readable() => ready.map(|_| Event::Files),
-                event = head(stream) => Ok(event),
+                event = head(stream, revision) => Ok(event),
                 () = sleep(wait) => Ok(Event::Time),
             }
         });
@@ -281,7 +295,7 @@ impl State {
             Event::Files => {
                 watch.drain().map_err(failed)?;
             }
-            Event::Head => self.due = Instant::now(),
+            Event::Head => self.read_soon(),
             // The connection or the watch is lost.
             Event::Lost => {
                 self.disconnect();
@@ -301,15 +315,19 @@ enum Event {
     Time,
 }
 
-/// Waits for a change of the head.
-async fn head(stream: Option<&mut WatchStream>) -> Event {
+/// Waits for a change of the head after a revision.
+async fn head(stream: Option<&mut WatchStream>, revision: i64) -> Event {
     let Some(stream) = stream else {
         return std::future::pending().await;
+    };
+    let is_later = |event: &etcd_client::Event| {
+        let changed = event.kv().map(etcd_client::KeyValue::mod_revision);
+        changed.is_none_or(|changed| changed > revision)
     };
     loop {
         match stream.message().await {
             Ok(Some(message)) if message.canceled() => return Event::Lost,
-            Ok(Some(message)) if message.events().is_empty() => {}
+            Ok(Some(message)) if !message.events().iter().any(is_later) => {}
             Ok(Some(_)) => return Event::Head,
             Ok(None) | Err(_) => return Event::Lost,
         }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::fetch::cache::{self, Status};
+use crate::fetch::cache::{self, REASON, Status};
 use crate::guard::log::one_line;
 use crate::policy::Policy;
 use crate::untrusted::clean_to;
@@ -19,8 +19,6 @@ use super::job::{Job, Outcome};
 
 /// The shortest time between two reads.
 const REST: Duration = Duration::from_millis(500);
-/// The longest reason of a failure, in characters.
-const REASON: usize = 300;
 
 /// A source that is fetched, as the policies in force have it.
 #[derive(Debug, Clone)]
@@ -55,9 +53,8 @@ impl Source {
     }
 
     /// Returns why it could not be fetched the last time.
-    pub(in crate::guard) fn failure(&self) -> Option<String> {
-        let failure = self.status.failure.as_deref()?;
-        Some(clean_to(failure, REASON))
+    pub(in crate::guard) fn failure(&self) -> Option<&str> {
+        self.status.failure.as_deref()
     }
 
     /// Returns the age from which on it counts as stale.

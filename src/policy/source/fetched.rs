@@ -192,7 +192,7 @@ pub(super) fn digest(bytes: &[u8]) -> u128 {
 /// Reads a list in the format of its server.
 ///
 /// # Errors
-/// The first error, in one sentence.
+/// The first error, in one sentence without a word of the list: it is for everybody.
 pub fn parse_list(bytes: Vec<u8>, format: &Format) -> Result<AddressSet, String> {
     let mut texts = SourceMap::in_memory::<&str, &str>([]);
     let file = texts.take("list", bytes);
@@ -205,9 +205,11 @@ pub fn parse_list(bytes: Vec<u8>, format: &Format) -> Result<AddressSet, String>
         None => Ok(list),
         Some(first) => {
             let label = first.primary.as_ref();
-            let line = label.map(|label| texts.line_column(&label.span).0);
-            let line = line.map_or_else(String::new, |line| format!("line {line}: "));
-            Err(format!("{line}{}", first.message))
+            let place = label.map_or_else(String::new, |label| {
+                let (line, column) = texts.line_column(&label.span);
+                format!("line {line}, column {column}: ")
+            });
+            Err(format!("{place}{}", first.public()))
         }
     }
 }
@@ -359,4 +361,43 @@ fn check(
     check.map_err(|breach| breach.to_string())?;
     let counted = texts.count_fetched(size);
     Ok(counted.map_err(|error| error.to_string())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::{Pointer, Selection};
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_list_has_no_word_of_it() {
+        let select = Selection {
+            select: "/a/*".parse::<Pointer>().unwrap(),
+            conditions: std::collections::BTreeMap::new(),
+        };
+        let json = Format::Json(select);
+        for (format, text, place) in [
+            (
+                &Format::Lines,
+                "192.0.2.1\n  secret\n",
+                "line 2, column 3: ",
+            ),
+            (
+                &Format::LinesLoose,
+                "192.0.2.1\nsecret ;\n",
+                "line 2, column 1: ",
+            ),
+            (
+                &Format::Lines,
+                "<secret>\n",
+                "line 1, column 1: this list is a web page",
+            ),
+            (&json, r#"{"a": ["secret"]}"#, "line 1, column "),
+            (&json, r#"{"a": [7], "secret": 0}"#, "line 1, column "),
+            (&json, "secret", "line 1, column 1: this list is not JSON"),
+        ] {
+            let error = parse_list(text.into(), format).unwrap_err();
+            assert!(error.starts_with(place), "{text}: {error}");
+            assert!(!error.contains("secret"), "{text}: {error}");
+        }
+    }
 }

@@ -100,8 +100,9 @@ pub(super) fn add(
                 {
                     let message = format!("this list is {}", format.what);
                     report.push(
-                        Diagnostic::error("list-format", message)
+                        Diagnostic::error("list-format", message.clone())
                             .at(span, "not an address, a network or a range")
+                            .to_public(message)
                             .help(format.help),
                     );
                     return;
