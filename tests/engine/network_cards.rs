@@ -225,8 +225,9 @@ fn interface(lab: &Lab) -> Result<()> {
             let report = report(&lab.dfw(words)?)?;
             let is_complete = report.contains(&format!(
                 "is a port of `{BRIDGE}`: packets arrive on `{BRIDGE}`"
-            )) && report.contains("nobody is allowed; write `interface:")
-                && report.contains(&format!("`interface: {BRIDGE}`"));
+            )) && report.contains(&format!(
+                "nobody is allowed through `{CARD}`; write `{BRIDGE}` in its place"
+            ));
             ensure!(is_complete, "{words:?}: {report}");
             Ok(())
         };
