@@ -188,7 +188,10 @@ impl World {
     }
 
     fn start(&mut self) -> Result<()> {
-        self.guard = Some(Daemon::start(&self.host, &["--no-owner"])?);
+        let mut guard = Daemon::start(&self.host, &["--no-owner"])?;
+        // The rules of the one before are there already.
+        guard.expect_in_force()?;
+        self.guard = Some(guard);
         self.is_settled()
     }
 

@@ -6,6 +6,7 @@
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use dfw::kernel::{Kernel, Outcome};
@@ -77,12 +78,8 @@ fn nothing_is_lost_at_100k_sources() -> Result<()> {
 fn steady_world() -> Result<World> {
     let world = World::new()?;
     let host = world.host.namespace();
-    // Each flow is a connection of its own, and there are many: the kernel has to forget them soon. Not at
-    // once, as a busy machine may take seconds to answer, and the answer of a forgotten connection is lost.
-    let room: u32 = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max")?
-        .trim()
-        .parse()?;
-    let timeout = (room / 40_000).clamp(1, 10).to_string();
+    // As long as an answer may take: that of a connection which is forgotten is lost.
+    let timeout = PATIENCE.as_secs().to_string();
     host.sysctl("net/netfilter/nf_conntrack_udp_timeout", &timeout)?;
     let client = world.client.namespace();
     for last in FROM.as_flattened() {
@@ -118,7 +115,15 @@ fn nothing_is_lost_by(
         let mut flows = Vec::new();
         for (from, stream) in FROM.into_iter().zip(streams) {
             let stream = stream.join().map_err(|_| anyhow!("a stream panicked"))?;
-            flows.push(stream.with_context(|| format!("from {from:?}"))?);
+            // Whether the rules dropped it, or connection tracking forgot it.
+            let facts = || -> Result<String> {
+                let tracked = world
+                    .host
+                    .namespace()
+                    .run(|| Ok(std::fs::read_to_string("/proc/net/stat/nf_conntrack")?))?;
+                Ok(format!("{}\n{tracked}", world.host.dfw_ok(&["status"])?))
+            };
+            flows.push(stream.with_context(|| format!("from {from:?}: {:?}", facts()))?);
         }
         done?;
         anyhow::Ok(flows)
@@ -135,7 +140,13 @@ fn nothing_is_lost_by(
 
 /// One new flow behind the other until the end; says how many.
 fn stream(from: [u8; 4], ended: &AtomicBool) -> Result<u64> {
-    let mut flows = 0;
+    let mut flows = 0_u32;
+    // Each flow is a connection of its own, which the kernel remembers as long as an answer may take. So long, a
+    // stream makes a third of those that it has room for: half of them at once, and then in turn.
+    let room: u32 = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max")?
+        .trim()
+        .parse()?;
+    let (at_once, mut due) = (room / 6, Instant::now());
     let mut ends = from
         .into_iter()
         .flat_map(|last| PORTS.map(move |port| (Ipv4Addr::new(203, 0, 113, last), port)))
@@ -149,8 +160,13 @@ fn stream(from: [u8; 4], ended: &AtomicBool) -> Result<u64> {
             .recv(&mut [0; 64])
             .with_context(|| format!("flow {flows} was not answered"))?;
         flows += 1;
+        let now = Instant::now();
+        if flows > at_once {
+            std::thread::sleep(due.saturating_duration_since(now));
+            due = due.max(now) + PATIENCE / at_once.max(1);
+        }
     }
-    Ok(flows)
+    Ok(flows.into())
 }
 
 fn change_often(kernel: &Kernel, changes: u32, at: &dyn Fn(u32) -> Ruleset) -> Result<()> {

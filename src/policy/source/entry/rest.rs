@@ -32,8 +32,12 @@ pub(in crate::policy) fn explain_rest(text: &str, entry: Entry, rest: &str) -> O
         Mistake::new(slug, message, label)
     };
     if let Some(last) = BETWEEN.iter().find_map(|sign| rest.strip_prefix(sign)) {
-        let last = word(last.trim_start());
-        return explain_range(&format!("{text}-{last}"), error);
+        let (last, whole) = (word(last.trim_start()), last.trim());
+        // `- 20` may end a range, and `- 20 reports` does not.
+        let is_number = last.bytes().all(|b| b.is_ascii_digit());
+        return (!is_number || last == whole)
+            .then(|| explain_range(&format!("{text}-{last}"), error))
+            .flatten();
     }
     if let Some(bits) = rest.strip_prefix('/') {
         let meant = format!("{text}/{}", word(bits.trim_start()));
@@ -177,6 +181,7 @@ mod tests {
             "SBL1",
             "Tor",
             "- a description",
+            "- 5 reports",
             "to be checked",
             "to",
             "AS64500",
