@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
+use crate::fetched::status;
 use crate::namespace::Sandbox;
 use crate::support::probe::{Outcome, SILENCE, Transport, ask};
 use crate::support::service::spawn;
@@ -188,10 +189,12 @@ impl World {
     }
 
     fn start(&mut self) -> Result<()> {
-        let mut guard = Daemon::start(&self.host, &["--no-owner"])?;
+        self.guard = Some(Daemon::start(&self.host, &["--no-owner"])?);
         // The rules of the one before are there already.
-        guard.expect_in_force()?;
-        self.guard = Some(guard);
+        until("policies in force", || {
+            let is_in_force = status(&self.host).ok()?["in_force"] == "policies";
+            is_in_force.then_some(())
+        })?;
         self.is_settled()
     }
 
