@@ -319,9 +319,13 @@ mod tests {
 
     #[test]
     fn a_file_with_a_near_name_is_not_left_out_silently() {
-        let mut sources = memory(&[("p/a.yml", ""), ("p/b.YAML", "")]);
+        let names = ["p/a.yml", "p/b.YAML", "p/c.yaml ", "p/d.yaml.txt"];
+        let mut sources = memory(&names.map(|name| (name, "")));
         let files = read_policies(&mut sources, Path::new("p")).unwrap();
-        assert_eq!(files.len(), 2);
+        assert_eq!(files.len(), 3);
+        let warnings: Vec<_> = sources.warnings().collect();
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].message.starts_with("p/d.yaml.txt is not read"));
         for file in files {
             assert_eq!(sources.problem(file), Some(&Problem::WrongExtension));
         }

@@ -178,6 +178,10 @@ mod tests {
         assert_eq!(report, []);
         let texts: Vec<_> = set.iter().map(|e| e.to_string()).collect();
         assert_eq!(texts, ["10.0.0.1-10.0.0.7", "2001:db8::/32"]);
+        // A comment ends at a carriage return, too.
+        let (set, report) = read("10.0.0.1 # a\r10.0.0.3\r# b\r10.0.0.5\n");
+        assert_eq!(report, []);
+        assert_eq!(set.len(), 3);
     }
 
     #[test]
