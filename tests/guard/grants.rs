@@ -355,6 +355,7 @@ fn overlapping_grants_keep_their_ends() -> Result<()> {
 
 fn grants_outlive_guard() -> Result<()> {
     let (site, mut guard) = Site::guarded(&["--no-owner"])?;
+    let first = Instant::now();
     let text = site.grant("add 198.51.100.7 --to 5432 --for 1h --reason vendor")?;
     ensure!(text.contains(" (1h), grant 1"), "{text}");
     // The journal has who asked, and why.
@@ -383,24 +384,24 @@ fn grants_outlive_guard() -> Result<()> {
             && row.ends_with(&["root", "vendor"]),
         "{text}"
     );
+    let last = Instant::now();
     site.grant("add 198.51.100.8 --to 8001 --for 2h")?;
     let given = site.list()?;
     let untils = |list: &BTreeMap<u64, Value>| -> Vec<Value> {
         list.values().map(|grant| grant["until"].clone()).collect()
     };
-    let is_as_before = |site: &Site, began: Instant| -> Result<()> {
-        site.has_left(began, "port-5432-tcp", &[("198.51.100.7", 3600.0)])?;
-        site.has_left(began, "port-8001-tcp", &[("198.51.100.8", 7200.0)])
+    let is_as_before = |site: &Site| -> Result<()> {
+        site.has_left(first, "port-5432-tcp", &[("198.51.100.7", 3600.0)])?;
+        site.has_left(last, "port-8001-tcp", &[("198.51.100.8", 7200.0)])
     };
-    let began = Instant::now();
     site.sandbox.nft("flush ruleset")?;
     guard.expect("restored after ")?;
-    is_as_before(&site, began).context("after a flush")?;
+    is_as_before(&site).context("after a flush")?;
     // A longer timeout than guard gave is no one's to give.
     site.sandbox
         .nft("delete element inet dfw-nft port-5432-tcp.grant.ip4 { 198.51.100.7 }")?;
     guard.expect("restored after ")?;
-    is_as_before(&site, began).context("after a deletion")?;
+    is_as_before(&site).context("after a deletion")?;
     // By another name, as a set that is made anew has one.
     let listing = site.sandbox.listing()?;
     let set = listing
@@ -412,9 +413,9 @@ fn grants_outlive_guard() -> Result<()> {
          add element inet dfw-nft {set} {{ 198.51.100.7 timeout 7d }}"
     ))?;
     guard.expect("restored after ")?;
-    is_as_before(&site, began).context("after another timeout")?;
+    is_as_before(&site).context("after another timeout")?;
     guard.kill()?;
-    is_as_before(&site, began).context("without guard")?;
+    is_as_before(&site).context("without guard")?;
     let text = site.sandbox.dfw_ok(&["status", "--socket", &site.socket])?;
     ensure!(
         text.starts_with("problems:\n  guard: not running")
@@ -433,14 +434,14 @@ fn grants_outlive_guard() -> Result<()> {
         text.contains("+ 90/tcp") && !text.contains("8001"),
         "{text}"
     );
-    is_as_before(&site, began).context("after an apply without guard")?;
+    is_as_before(&site).context("after an apply without guard")?;
     let _guard = Daemon::start(&site.sandbox, &["--no-owner"])?;
     until("guard to answer", || site.list().ok().map(drop))?;
     until("guard to have grants", || {
         (site.list().ok()?.len() == 2).then_some(())
     })?;
     ensure!(untils(&site.list()?) == untils(&given));
-    is_as_before(&site, began).context("with the next guard")?;
+    is_as_before(&site).context("with the next guard")?;
     // And it knows who asked, and why.
     ensure!(site.list()?[&1]["reason"] == "vendor" && site.list()?[&1]["uid"] == 0);
     Ok(())
