@@ -207,23 +207,26 @@ impl Connection {
         Ok(answer.succeeded())
     }
 
-    /// Writes a value that vanishes with a lease.
+    /// Writes a value that vanishes with a lease if its key was last changed at this revision, or never if that is 0;
+    /// returns the revision of the change, or `None` if it was not written.
     ///
     /// # Errors
     /// See [`enum@Error`].
-    pub async fn put_leased(&mut self, key: &str, value: Vec<u8>, lease: i64) -> Result<(), Error> {
+    pub async fn replace_leased(
+        &mut self,
+        (key, changed): (&str, i64),
+        value: Vec<u8>,
+        lease: i64,
+    ) -> Result<Option<i64>, Error> {
         let options = PutOptions::new().with_lease(lease);
-        within(&self.member, self.client.put(key, value, Some(options))).await?;
-        Ok(())
-    }
-
-    /// Removes a key.
-    ///
-    /// # Errors
-    /// See [`enum@Error`].
-    pub async fn remove_key(&mut self, key: &str) -> Result<(), Error> {
-        within(&self.member, self.client.delete(key, None)).await?;
-        Ok(())
+        let txn = Txn::new()
+            .when([Compare::mod_revision(key, CompareOp::Equal, changed)])
+            .and_then([TxnOp::put(key, value, Some(options))]);
+        let answer = within(&self.member, self.client.txn(txn)).await?;
+        let revision = answer
+            .header()
+            .map_or(0, etcd_client::ResponseHeader::revision);
+        Ok(answer.succeeded().then_some(revision))
     }
 
     /// Creates a lease of so many seconds; returns its number.

@@ -429,8 +429,10 @@ impl Site {
                     }
                 };
                 if !is_kept {
-                    let key = found.key;
-                    self.call(async |connection, _| connection.remove_key(&key).await)?;
+                    // A call that comes late must not remove what is there again.
+                    let key = (found.key.as_str(), found.changed);
+                    let nothing = [(found.key.clone(), None)];
+                    self.call(async |connection, _| connection.replace(key, &nothing).await)?;
                     removed += 1;
                 }
             }

@@ -19,6 +19,7 @@ mod contents;
 mod daemon;
 mod failures;
 mod fleet;
+mod late;
 mod many;
 #[path = "../kernel/namespace.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
@@ -65,6 +66,7 @@ fn all() -> impl Iterator<Item = Named> {
         chaos::TRIALS,
         rollout::TRIALS,
         failures::TRIALS,
+        late::TRIALS,
         contents::TRIALS,
         attacks::TRIALS,
         many::TRIALS,

@@ -21,6 +21,8 @@ const RENEW: Duration = Duration::from_secs(20);
 /// How often a status is written though nothing changed: at least so often, and at most so much later. A lease alone
 /// proves nothing, as each certificate of the authority may renew it (etcd 3.4).
 const BEAT: (Duration, Duration) = (Duration::from_mins(4), Duration::from_mins(2));
+/// How often it is tried to write a status that is changed by others meanwhile.
+const TRIES: usize = 3;
 /// The most bytes of what guard says.
 const REPORT: u64 = 3 << 10;
 
@@ -33,6 +35,10 @@ pub(super) struct Presence {
     next_renewal: Instant,
     /// What was written on this connection.
     written: Option<Value>,
+    /// The revision of the store at which the status was last changed, if this connection knows it. A call on a
+    /// connection that is lost may reach the store at any time later, and must not put an older status in place of a
+    /// newer one, with a lease that nobody renews.
+    changed: Option<i64>,
     lease: Option<(i64, (LeaseKeeper, LeaseKeepAliveStream))>,
 }
 
@@ -46,6 +52,7 @@ impl Presence {
             next_beat: Instant::now(),
             next_renewal: Instant::now(),
             written: None,
+            changed: None,
             lease: None,
         }
     }
@@ -53,6 +60,7 @@ impl Presence {
     /// Forgets what a connection had.
     pub(super) fn disconnect(&mut self) {
         self.written = None;
+        self.changed = None;
         self.lease = None;
     }
 
@@ -105,9 +113,36 @@ impl Presence {
             "guard": guard,
         });
         let value = serde_json::to_vec(&status).unwrap_or_default();
-        runtime.block_on(connection.put_leased(&layout.status(&self.host), value, lease))?;
+        let key = layout.status(&self.host);
+        runtime.block_on(self.write(connection, &key, (&value, lease)))?;
         self.written = Some(guard);
         Ok(())
+    }
+
+    /// Writes a status in place of the last one.
+    async fn write(
+        &mut self,
+        connection: &mut Connection,
+        key: &str,
+        (value, lease): (&[u8], i64),
+    ) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let changed = if let Some(changed) = self.changed {
+                changed
+            } else {
+                let (found, _) = connection.get(&[key.to_owned()]).await?;
+                let found = found.into_iter().flatten().next();
+                found.map_or(0, |found| found.changed)
+            };
+            self.changed = connection
+                .replace_leased((key, changed), value.to_vec(), lease)
+                .await?;
+            if self.changed.is_some() {
+                return Ok(());
+            }
+        }
+        let text = format!("another process writes {key} all the time");
+        Err(Error::Other(connection.member().to_owned(), text))
     }
 }
 
