@@ -291,6 +291,11 @@ impl Desired {
         self.fallback.is_expected()
     }
 
+    /// Returns whether there is nothing to enforce before a read of the files ends.
+    pub(super) fn awaits_files(&self) -> bool {
+        self.policies.is_none() && self.reading.is_running()
+    }
+
     /// Returns whether a read of host facts is in progress.
     pub(super) fn is_looking(&self) -> bool {
         self.looking.is_some()

@@ -515,7 +515,9 @@ impl Guard {
         match self.phase {
             Phase::Running => service::status(&line),
             // Not ready: units ordered after guard must not start without rules.
-            Phase::Starting | Phase::Waiting if failed => service::status(&line),
+            Phase::Starting | Phase::Waiting if failed || self.desired.awaits_files() => {
+                service::status(&line);
+            }
             // The reload is not done, or the last good policies are not read yet.
             _ if need != Need::Policies || self.desired.awaits_last_good() => {
                 service::status(&line);

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FlockOperation, flock};
@@ -13,7 +14,7 @@ use crate::Named;
 use crate::daemon::{Daemon, until};
 use crate::namespace::{DFW, Report, Sandbox};
 use crate::sign;
-use crate::silent::{Silent, guard, guard_behind};
+use crate::silent::{Silent, command_behind, end_behind, guard, guard_behind};
 use crate::support::command::{output, program};
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -37,6 +38,10 @@ pub(crate) const TRIALS: &[Named] = &[
     (
         "a_silent_disk_at_boot_leaves_the_last_good",
         a_silent_disk_at_boot_leaves_the_last_good,
+    ),
+    (
+        "with_nothing_to_enforce_a_silent_disk_is_waited_for",
+        with_nothing_to_enforce_a_silent_disk_is_waited_for,
     ),
     (
         "links_beside_metrics_destroy_nothing",
@@ -404,6 +409,33 @@ fn a_silent_disk_at_boot_leaves_the_last_good() -> Result<()> {
     guard.expect("using the last good policies until the files are valid")?;
     guard.expect("in force: the last good policies of ")?;
     ensure!(sandbox.installed()? == installed, "other rules");
+    guard.stop()
+}
+
+/// What is ordered after guard, such as Docker, must not start without rules.
+fn with_nothing_to_enforce_a_silent_disk_is_waited_for() -> Result<()> {
+    let sandbox = sandbox()?;
+    let path = sandbox.dir().join("notify");
+    let manager = UnixDatagram::bind(&path)?;
+    manager.set_read_timeout(Some(Duration::from_mins(2)))?;
+    let mut command = command_behind(&sandbox, "lists", &[]);
+    command.env("NOTIFY_SOCKET", &path);
+    let mut guard = Daemon::of(command)?;
+    let hear = || -> Result<String> {
+        let mut buffer = [0; 4096];
+        let length = manager.recv(&mut buffer)?;
+        Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    };
+    loop {
+        let said = hear()?;
+        ensure!(!said.contains("READY=1"), "{said}");
+        if said.contains("does not respond") {
+            break;
+        }
+    }
+    end_behind(&guard, &sandbox.dir().join("lists"))?;
+    guard.expect_in_force()?;
+    while !hear()?.contains("READY=1") {}
     guard.stop()
 }
 

@@ -26,6 +26,11 @@ pub(crate) fn guard(sandbox: &Sandbox, more: &[&str]) -> Result<Daemon> {
 
 /// A guard that finds this folder silent when it starts.
 pub(crate) fn guard_behind(sandbox: &Sandbox, folder: &str, more: &[&str]) -> Result<Daemon> {
+    Daemon::of(command_behind(sandbox, folder, more))
+}
+
+/// The command of such a guard.
+pub(crate) fn command_behind(sandbox: &Sandbox, folder: &str, more: &[&str]) -> Command {
     let mut command = sandbox.namespace().command("unshare");
     command.args([
         "--mount",
@@ -36,7 +41,15 @@ pub(crate) fn guard_behind(sandbox: &Sandbox, folder: &str, more: &[&str]) -> Re
     ]);
     command.arg(sandbox.dir().join(folder));
     command.arg(DFW).args(arguments(sandbox, more));
-    Daemon::of(command)
+    command
+}
+
+/// Ends the silence of a folder that a guard found silent when it started.
+pub(crate) fn end_behind(guard: &Daemon, folder: &Path) -> Result<()> {
+    let namespace = format!("--mount=/proc/{}/ns/mnt", guard.pid());
+    let mut umount = program("nsenter");
+    umount.args([&namespace, "--", "umount", "--force", "--lazy"]);
+    output(umount.arg(folder)).map(drop)
 }
 
 /// A folder that a guard sees and that is silent until this is dropped or [ended](Self::end).

@@ -81,6 +81,11 @@ impl<T: Send + 'static> Job<T> {
         self.due.is_some() || self.runs.as_ref().is_some_and(|run| run.deadline.is_some())
     }
 
+    /// Returns whether a run is in progress, within its time limit or not.
+    pub(in crate::guard) fn is_running(&self) -> bool {
+        self.runs.is_some()
+    }
+
     /// Returns the next deadline, apart from events of the eventfd.
     pub(in crate::guard) fn next(&self) -> Option<Instant> {
         let deadline = self.runs.as_ref().and_then(|run| run.deadline);
