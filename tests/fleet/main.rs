@@ -47,9 +47,12 @@ use crate::support::command::find;
 /// A trial by name.
 type Named = (&'static str, fn() -> Result<()>);
 
+/// What only the long version tries, unless it is named: `tests/former` must build one more program for it.
+const LONG: [&str; 1] = ["a_fleet_of_two_versions_is_one_fleet"];
+
 fn main() -> ExitCode {
     // Each trial has a cluster of its own.
-    support::suite("fleet", 3, missing)
+    support::suite("fleet", 3, missing, &LONG)
 }
 
 fn missing() -> Vec<String> {

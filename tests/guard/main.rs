@@ -59,7 +59,7 @@ type Named = (&'static str, fn() -> Result<()>);
 
 fn main() -> ExitCode {
     // Most of a trial is waiting for other programs, and three of them do nothing else for a minute.
-    support::suite("guard", 6, namespace::missing)
+    support::suite("guard", 6, namespace::missing, &[])
 }
 
 fn all() -> impl Iterator<Item = Named> {

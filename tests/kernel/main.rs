@@ -69,7 +69,7 @@ type Named = (&'static str, fn() -> Result<()>);
 
 fn main() -> ExitCode {
     // Most of a trial is waiting for other programs.
-    support::suite("kernel", 4, namespace::missing)
+    support::suite("kernel", 4, namespace::missing, &[])
 }
 
 fn all() -> impl Iterator<Item = Named> {

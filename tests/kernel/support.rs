@@ -28,8 +28,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use libtest_mimic::{Arguments, Trial};
 
 /// Runs all trials, each in a process of its own and so many at once; or the part of a helper, if this process is one.
-/// Where something is missing they are skipped, or fail with `CI=true`.
-pub(crate) fn suite(name: &str, threads: usize, missing: fn() -> Vec<String>) -> ExitCode {
+/// Where something is missing they are skipped, or fail with `CI=true`. Those of `long` are left to the long version,
+/// unless the command line names trials.
+pub(crate) fn suite(
+    name: &str,
+    threads: usize,
+    missing: fn() -> Vec<String>,
+    long: &[&str],
+) -> ExitCode {
     if let Some(code) = helper::main(play) {
         return code;
     }
@@ -40,7 +46,16 @@ pub(crate) fn suite(name: &str, threads: usize, missing: fn() -> Vec<String>) ->
     for thing in &lacking {
         eprintln!("the {name} tests need {thing}");
     }
+    // Who names a trial wants it.
+    let is_whole = size::is_long() || arguments.filter.is_some();
     let trials = crate::all()
+        .filter(|(name, _)| {
+            let is_left = !is_whole && long.contains(name);
+            if is_left {
+                eprintln!("left to `tests/run --long`: {name}");
+            }
+            !is_left
+        })
         .map(|(name, _)| {
             Trial::test(name, move || {
                 let missing = missing();

@@ -219,13 +219,20 @@ fn a_role_installs_policies_and_goes_without_a_trace() -> Result<()> {
     host.write("policies/more.yaml", "ports: {80: any}\n")?;
     fs::remove_file(host.guest.path(FILES).join("policies/web.yaml"))?;
     fs::remove_dir_all(host.guest.path(FILES).join("policies/lists"))?;
-    let run = host.play(&variables, "--check --diff")?.succeeded()?;
-    for words in ["+ 80/tcp", "- 443/tcp", "+ports: {80: any}"] {
-        run.says(words)?;
+    if is_long() {
+        let run = host.play(&variables, "--check --diff")?.succeeded()?;
+        for words in ["+ 80/tcp", "- 443/tcp", "+ports: {80: any}"] {
+            run.says(words)?;
+        }
+        ensure!(run.changed == 1, "not one change: {}", run.text);
+        host.is_as(&before)?;
     }
-    ensure!(run.changed == 1, "not one change: {}", run.text);
-    host.is_as(&before)?;
-    host.play(&variables, "")?.succeeded()?;
+    let run = host.play(&variables, "")?.succeeded()?;
+    ensure!(
+        run.changed == 2,
+        "not one copy and one reload: {}",
+        run.text
+    );
     ensure!(
         guard == host.enforces(&["port-80-tcp"])?,
         "another guard runs"
